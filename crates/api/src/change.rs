@@ -1,0 +1,96 @@
+//! Requests that change the model, and what became of them.
+
+use crate::refusal::Refusal;
+use crate::service::{RealId, RealSpec, ServiceId, ServiceSpec};
+use serde::{Deserialize, Serialize};
+
+/// One change. An edit replaces the whole record, as the classic tool does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// Add a virtual service.
+    AddService {
+        /// Which.
+        service: ServiceId,
+        /// What.
+        spec: ServiceSpec,
+    },
+    /// Replace a service's options.
+    EditService {
+        /// Which.
+        service: ServiceId,
+        /// What.
+        spec: ServiceSpec,
+    },
+    /// Delete a service with its real servers.
+    DeleteService {
+        /// Which.
+        service: ServiceId,
+    },
+    /// Delete everything.
+    Flush,
+    /// Add a real server.
+    AddReal {
+        /// To which service.
+        service: ServiceId,
+        /// Which.
+        real: RealId,
+        /// What.
+        spec: RealSpec,
+    },
+    /// Replace a real server's options.
+    EditReal {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        real: RealId,
+        /// What.
+        spec: RealSpec,
+    },
+    /// Delete a real server; its flows are dropped unless it is added again.
+    DeleteReal {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        real: RealId,
+    },
+    /// Zero the counters of one service and its real servers, or of all.
+    Zero {
+        /// Which, or all.
+        service: Option<ServiceId>,
+    },
+    /// Set the three classic timeouts; a 0 keeps the present value.
+    SetTimeouts {
+        /// The new values.
+        timeouts: Timeouts,
+    },
+}
+
+/// The three timeouts of `ipvsadm --set`, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// TCP established, default 900.
+    pub tcp_s: u32,
+    /// TCP after a FIN, default 120.
+    pub tcp_fin_s: u32,
+    /// UDP, default 300.
+    pub udp_s: u32,
+}
+
+/// A list of changes, tried in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Refuse all if one is refused. Otherwise refused ones are left out and the others stand.
+    pub atomic: bool,
+    /// What to do.
+    pub changes: Vec<Change>,
+}
+
+/// What became of each change, in the order of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Number of the configuration after the changes.
+    pub generation: u64,
+    /// One for each change; `None` means done.
+    pub refusals: Vec<Option<Refusal>>,
+}

@@ -1,0 +1,34 @@
+//! Request and response types shared by the director, the agent, the station and the command line.
+//!
+//! The control protocol is HTTP with JSON bodies on a Unix socket. Deliberately absent here: sockets,
+//! validation of a whole configuration (`plan`) and the classic texts (`ipvsadm`).
+//!
+//! | method and path | request | response |
+//! | --- | --- | --- |
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/services` | | [`Services`] |
+//! | `POST /v1/changes` | [`Changes`] | [`Outcomes`] |
+//! | `GET /v1/connections?cursor=N` | | [`Connections`] |
+//! | `GET /v1/verdicts` | | [`Verdicts`] |
+//! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
+#![forbid(unsafe_code)]
+
+mod change;
+mod names;
+mod refusal;
+mod service;
+mod view;
+
+pub use change::{Change, Changes, Outcomes, Timeouts};
+pub use names::{Family, Protocol, Scheduler};
+pub use refusal::{Refusal, RefusalKind};
+pub use service::{
+    Forwarding, Persistence, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Tunnel, TunnelChecksum,
+};
+pub use view::{
+    Connection, Connections, Counters, ExplainRequest, Explanation, InterfaceStatus, RealView, ServiceView,
+    Services, Status, VerdictCount, Verdicts,
+};
+
+/// Where the director listens unless told otherwise.
+pub const DEFAULT_SOCKET_PATH: &str = "/run/sluice/director.sock";

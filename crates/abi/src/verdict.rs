@@ -1,0 +1,182 @@
+//! What can become of a packet.
+
+/// The end of every packet. Numbers are stable and never used again; each has a counter in the per-CPU
+/// verdict array, one sentence for the operator, and a case.
+///
+/// 0-15 forward, 16-31 pass to the host's own stack, 32 and up drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[must_use]
+pub enum Verdict {
+    /// Sent to the real server of a known flow.
+    ForwardKnown = 0,
+    /// Sent to a real server chosen now; the flow is tracked.
+    ForwardNew = 1,
+    /// Sent to the real server of a flow that could not be promoted.
+    ForwardTableFull = 2,
+    /// Sent to a real server by consistent hash, without a flow.
+    ForwardStateless = 3,
+
+    /// Not IPv4 or IPv6.
+    PassNotIp = 16,
+    /// The destination is no VIP.
+    PassNotVip = 17,
+    /// The VIP has no service on this protocol and port.
+    PassNoService = 18,
+    /// A protocol that is not balanced, such as ICMP to the VIP.
+    PassProtocol = 19,
+    /// A TCP segment that belongs to no flow and opens none.
+    PassNoFlow = 20,
+    /// A fragment of a datagram to a VIP.
+    PassFragment = 21,
+    /// Broadcast, multicast or another host's frame.
+    PassNotForHost = 22,
+    /// TTL or hop limit used up: the host answers with time exceeded.
+    PassTtl = 23,
+    /// More VLAN tags or extension headers than the parser follows.
+    PassTooDeep = 24,
+
+    /// The frame ends inside a header.
+    DropTruncated = 32,
+    /// A length field contradicts the frame or another field.
+    DropBadLength = 33,
+    /// Addresses that must not be on the wire.
+    DropBadAddress = 34,
+    /// The service has no real server that may take a new flow.
+    DropNoReal = 35,
+    /// The flow's real server was deleted.
+    DropRealGone = 36,
+    /// The real server's hardware address is not known yet.
+    DropUnresolved = 37,
+    /// A table index pointed nowhere: a defect, please report.
+    DropInternal = 38,
+    /// The flow could not be stored.
+    DropFlowTable = 39,
+    /// The real server's forwarding method is not served by this program.
+    DropMethod = 40,
+}
+
+/// Size of the verdict counter array; a power of two, so that an index can be masked.
+pub const VERDICTS_MAX: u32 = 64;
+
+impl Verdict {
+    /// Every verdict, by number.
+    pub const ALL: [Self; 22] = [
+        Self::ForwardKnown,
+        Self::ForwardNew,
+        Self::ForwardTableFull,
+        Self::ForwardStateless,
+        Self::PassNotIp,
+        Self::PassNotVip,
+        Self::PassNoService,
+        Self::PassProtocol,
+        Self::PassNoFlow,
+        Self::PassFragment,
+        Self::PassNotForHost,
+        Self::PassTtl,
+        Self::PassTooDeep,
+        Self::DropTruncated,
+        Self::DropBadLength,
+        Self::DropBadAddress,
+        Self::DropNoReal,
+        Self::DropRealGone,
+        Self::DropUnresolved,
+        Self::DropInternal,
+        Self::DropFlowTable,
+        Self::DropMethod,
+    ];
+
+    /// The stable number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// Whether the packet goes to a real server.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_forward(self) -> bool {
+        self.number() < 16
+    }
+
+    /// Whether the packet goes up the host's own stack.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_pass(self) -> bool {
+        self.number() >= 16 && self.number() < 32
+    }
+
+    /// The stable name, as metrics and cases write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ForwardKnown => "forward_known",
+            Self::ForwardNew => "forward_new",
+            Self::ForwardTableFull => "forward_table_full",
+            Self::ForwardStateless => "forward_stateless",
+            Self::PassNotIp => "pass_not_ip",
+            Self::PassNotVip => "pass_not_vip",
+            Self::PassNoService => "pass_no_service",
+            Self::PassProtocol => "pass_protocol",
+            Self::PassNoFlow => "pass_no_flow",
+            Self::PassFragment => "pass_fragment",
+            Self::PassNotForHost => "pass_not_for_host",
+            Self::PassTtl => "pass_ttl",
+            Self::PassTooDeep => "pass_too_deep",
+            Self::DropTruncated => "drop_truncated",
+            Self::DropBadLength => "drop_bad_length",
+            Self::DropBadAddress => "drop_bad_address",
+            Self::DropNoReal => "drop_no_real",
+            Self::DropRealGone => "drop_real_gone",
+            Self::DropUnresolved => "drop_unresolved",
+            Self::DropInternal => "drop_internal",
+            Self::DropFlowTable => "drop_flow_table",
+            Self::DropMethod => "drop_method",
+        }
+    }
+
+    /// One sentence for the operator.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::ForwardKnown => "sent to the real server of a known flow",
+            Self::ForwardNew => "sent to a real server chosen by the scheduler; the flow is now tracked",
+            Self::ForwardTableFull => "sent on, but the established table is full: the flow may be evicted",
+            Self::ForwardStateless => {
+                "sent by consistent hash without a flow, as the established table is full"
+            }
+            Self::PassNotIp => "neither IPv4 nor IPv6: left to the host",
+            Self::PassNotVip => "the destination is no VIP: left to the host",
+            Self::PassNoService => "the VIP has no service on this protocol and port: left to the host",
+            Self::PassProtocol => "a protocol that is not balanced: left to the host",
+            Self::PassNoFlow => "a TCP segment of no known flow that opens none: the host answers with RST",
+            Self::PassFragment => "a fragment: left to the host",
+            Self::PassNotForHost => "broadcast, multicast or another host's frame: left to the host",
+            Self::PassTtl => "TTL or hop limit used up: the host answers with time exceeded",
+            Self::PassTooDeep => "more VLAN tags or extension headers than are followed: left to the host",
+            Self::DropTruncated => "the frame ends inside a header",
+            Self::DropBadLength => "a length field contradicts the frame",
+            Self::DropBadAddress => "an address that must not be on the wire",
+            Self::DropNoReal => "the service has no real server that may take a new flow",
+            Self::DropRealGone => "the flow's real server was deleted",
+            Self::DropUnresolved => "the real server's hardware address is not known yet",
+            Self::DropInternal => "a table index pointed nowhere: this is a defect, please report it",
+            Self::DropFlowTable => "the flow could not be stored",
+            Self::DropMethod => "the real server's forwarding method is not served yet",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_in_order_and_fit_the_counter_array() {
+        for pair in Verdict::ALL.windows(2) {
+            assert!(pair[0].number() < pair[1].number());
+        }
+        assert!(Verdict::ALL.iter().all(|v| v.number() < VERDICTS_MAX));
+    }
+}

@@ -1,1 +1,14 @@
-//! placeholder
+//! What every program needs around its work: logs, error texts, clocks, randomness, signals, lock files, and the
+//! control socket of the director.
+//!
+//! Deliberately absent: anything about packets, interfaces or the kernel programs (`host`, `kernel`), and dropping
+//! privileges (the director needs them for as long as it runs).
+
+pub mod chain;
+pub mod clock;
+pub mod lock;
+pub mod logging;
+pub mod random;
+pub mod signals;
+
+pub use chain::{Chain, print_error};

@@ -30,7 +30,7 @@ pub use service::{
     SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_WLC, SCHEDULER_WRR, SERVICE_FALLBACK,
     SERVICE_ONE_PACKET, SERVICE_PORT, Service, ServiceKey, Slot, Span,
 };
-pub use settings::{Settings, Shared, TcpState, UDP_STATE};
+pub use settings::{Answers, Settings, Shared, TcpState, UDP_STATE};
 pub use verdict::{VERDICTS_MAX, Verdict};
 
 /// Version of everything in this crate. Pinned maps of another version are not adopted.

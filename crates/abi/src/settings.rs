@@ -16,6 +16,8 @@ pub struct Settings {
     pub udp_timeout_ns: u64,
     /// Keys of the `mh` hash: the one the packet path uses.
     pub mh_key: [u64; 2],
+    /// ICMP errors the director may send on each CPU per second.
+    pub answers_per_second_max: u64,
     /// Key of the stateless placement used when the established table is full.
     pub overflow_key: [u64; 2],
 }
@@ -26,6 +28,16 @@ pub struct Settings {
 pub struct Shared {
     /// Until when (ns) new flows are placed by a consistent hash, because the established table was full.
     pub overflow_until_ns: u64,
+}
+
+/// ICMP errors sent on one CPU in the present second; per CPU, one entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Answers {
+    /// Which second of `CLOCK_MONOTONIC_COARSE` is counted.
+    pub second: u64,
+    /// How many were sent in it.
+    pub sent: u64,
 }
 
 /// TCP states as IPVS numbers them [uapi `ip_vs.h`].
@@ -124,6 +136,8 @@ impl Default for Settings {
             udp_timeout_ns: 300 * SECOND_NS,
             // The constant key of IPVS [ip_vs_mh.c]: exact placement unless the operator sets a secret one.
             mh_key: [2_654_435_761, 2_654_435_761],
+            // Linux' own default for ICMP errors to all peers together [net.ipv4.icmp_msgs_per_sec].
+            answers_per_second_max: 1000,
             overflow_key: [0, 0],
         }
     }

@@ -3,7 +3,7 @@
 /// The end of every packet. Numbers are stable and never used again; each has a counter in the per-CPU
 /// verdict array, one sentence for the operator, and a case.
 ///
-/// 0-15 forward, 16-31 pass to the host's own stack, 32 and up drop.
+/// 0-15 forward, 16-31 pass to the host's own stack, 32-47 drop, 48-63 answer with an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[must_use]
@@ -31,8 +31,6 @@ pub enum Verdict {
     PassFragment = 21,
     /// Broadcast, multicast or another host's frame.
     PassNotForHost = 22,
-    /// TTL or hop limit used up: the host answers with time exceeded.
-    PassTtl = 23,
     /// More VLAN tags or extension headers than the parser follows.
     PassTooDeep = 24,
 
@@ -42,8 +40,6 @@ pub enum Verdict {
     DropBadLength = 33,
     /// Addresses that must not be on the wire.
     DropBadAddress = 34,
-    /// The service has no real server that may take a new flow.
-    DropNoReal = 35,
     /// The flow's real server was deleted.
     DropRealGone = 36,
     /// The real server's hardware address is not known yet.
@@ -54,6 +50,13 @@ pub enum Verdict {
     DropFlowTable = 39,
     /// The real server's forwarding method is not served by this program.
     DropMethod = 40,
+    /// An ICMP answer was due but the limit of answers a second is reached.
+    DropAnswerLimit = 41,
+
+    /// TTL or hop limit used up: answered with ICMP time exceeded.
+    AnswerTimeExceeded = 48,
+    /// The service has no real server that may take a new flow: answered with ICMP port unreachable.
+    AnswerPortUnreachable = 49,
 }
 
 /// Size of the verdict counter array; a power of two, so that an index can be masked.
@@ -61,7 +64,7 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
@@ -73,17 +76,18 @@ impl Verdict {
         Self::PassNoFlow,
         Self::PassFragment,
         Self::PassNotForHost,
-        Self::PassTtl,
         Self::PassTooDeep,
         Self::DropTruncated,
         Self::DropBadLength,
         Self::DropBadAddress,
-        Self::DropNoReal,
         Self::DropRealGone,
         Self::DropUnresolved,
         Self::DropInternal,
         Self::DropFlowTable,
         Self::DropMethod,
+        Self::DropAnswerLimit,
+        Self::AnswerTimeExceeded,
+        Self::AnswerPortUnreachable,
     ];
 
     /// The stable number.
@@ -107,6 +111,13 @@ impl Verdict {
         self.number() >= 16 && self.number() < 32
     }
 
+    /// Whether an ICMP error goes back to the client.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_answer(self) -> bool {
+        self.number() >= 48
+    }
+
     /// The stable name, as metrics and cases write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -122,17 +133,18 @@ impl Verdict {
             Self::PassNoFlow => "pass_no_flow",
             Self::PassFragment => "pass_fragment",
             Self::PassNotForHost => "pass_not_for_host",
-            Self::PassTtl => "pass_ttl",
             Self::PassTooDeep => "pass_too_deep",
             Self::DropTruncated => "drop_truncated",
             Self::DropBadLength => "drop_bad_length",
             Self::DropBadAddress => "drop_bad_address",
-            Self::DropNoReal => "drop_no_real",
             Self::DropRealGone => "drop_real_gone",
             Self::DropUnresolved => "drop_unresolved",
             Self::DropInternal => "drop_internal",
             Self::DropFlowTable => "drop_flow_table",
             Self::DropMethod => "drop_method",
+            Self::DropAnswerLimit => "drop_answer_limit",
+            Self::AnswerTimeExceeded => "answer_time_exceeded",
+            Self::AnswerPortUnreachable => "answer_port_unreachable",
         }
     }
 
@@ -153,17 +165,20 @@ impl Verdict {
             Self::PassNoFlow => "a TCP segment of no known flow that opens none: the host answers with RST",
             Self::PassFragment => "a fragment: left to the host",
             Self::PassNotForHost => "broadcast, multicast or another host's frame: left to the host",
-            Self::PassTtl => "TTL or hop limit used up: the host answers with time exceeded",
             Self::PassTooDeep => "more VLAN tags or extension headers than are followed: left to the host",
             Self::DropTruncated => "the frame ends inside a header",
             Self::DropBadLength => "a length field contradicts the frame",
             Self::DropBadAddress => "an address that must not be on the wire",
-            Self::DropNoReal => "the service has no real server that may take a new flow",
             Self::DropRealGone => "the flow's real server was deleted",
             Self::DropUnresolved => "the real server's hardware address is not known yet",
             Self::DropInternal => "a table index pointed nowhere: this is a defect, please report it",
             Self::DropFlowTable => "the flow could not be stored",
             Self::DropMethod => "the real server's forwarding method is not served yet",
+            Self::DropAnswerLimit => "an ICMP answer was due, but the limit of answers a second is reached",
+            Self::AnswerTimeExceeded => "TTL or hop limit used up: answered with ICMP time exceeded",
+            Self::AnswerPortUnreachable => {
+                "the service has no real server that may take a new flow: answered with ICMP port unreachable"
+            }
         }
     }
 }

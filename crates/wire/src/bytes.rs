@@ -1,0 +1,31 @@
+//! Bounds-checked packet access.
+
+/// The frame ends before the bytes asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short;
+
+/// A frame. Values are copied out and in: no reference into the packet ever lives, because the verifier
+/// forgets what it knows of a packet pointer as soon as the packet moves.
+///
+/// An offset must be bounded where it is computed (a mask, or a comparison before the addition).
+pub trait Bytes {
+    /// Length of the frame in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether the frame has no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The `N` bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends before them.
+    fn get<const N: usize>(&self, offset: usize) -> Result<[u8; N], Short>;
+
+    /// Replaces the `N` bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends before them; nothing is written then.
+    fn put<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> Result<(), Short>;
+}

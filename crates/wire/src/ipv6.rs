@@ -1,0 +1,159 @@
+//! The IPv6 header and the extension headers that may stand before the transport (RFC 8200).
+//!
+//! ```text
+//!  0              4        6      7        8        24            40
+//! |ver|class|flow| length | next |hop lim.| source | destination | extensions, transport
+//! ```
+
+use crate::{Bytes, Short};
+
+/// Length without extensions, in bytes.
+pub const HEADER_LEN: usize = 40;
+const HOP_LIMIT_OFFSET: usize = 7;
+
+/// Most extension headers that are followed; RFC 8200 section 4.1 lists four that can precede the transport
+/// of a packet that is not encrypted, one of them twice.
+pub const EXTENSIONS_MAX: usize = 6;
+
+/// Hop-by-hop options.
+pub const NEXT_HOP_BY_HOP: u8 = 0;
+/// Routing header.
+pub const NEXT_ROUTING: u8 = 43;
+/// Fragment header.
+pub const NEXT_FRAGMENT: u8 = 44;
+/// Authentication header (RFC 4302).
+pub const NEXT_AUTHENTICATION: u8 = 51;
+/// Destination options.
+pub const NEXT_DESTINATION: u8 = 60;
+
+/// The fixed header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    raw: [u8; HEADER_LEN],
+}
+
+impl Header {
+    /// Reads the fixed header at `offset`.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends inside it.
+    #[inline(always)]
+    pub fn read<B: Bytes>(bytes: &B, offset: usize) -> Result<Self, Short> {
+        Ok(Self { raw: bytes.get(offset)? })
+    }
+
+    /// Version number; 6 in a valid header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version(&self) -> u8 {
+        let [first, ..] = self.raw;
+        first >> 4
+    }
+
+    /// Length of what follows the fixed header, in bytes; 0 for a jumbogram (RFC 2675).
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload_len(&self) -> u16 {
+        let [_, _, _, _, hi, lo, ..] = self.raw;
+        u16::from_be_bytes([hi, lo])
+    }
+
+    /// Type of the first header that follows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn next_header(&self) -> u8 {
+        let [_, _, _, _, _, _, next, ..] = self.raw;
+        next
+    }
+
+    /// Hop limit.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hop_limit(&self) -> u8 {
+        let [_, _, _, _, _, _, _, limit, ..] = self.raw;
+        limit
+    }
+
+    /// Source address.
+    #[inline(always)]
+    #[must_use]
+    pub fn source(&self) -> [u8; 16] {
+        let [_, _, _, _, _, _, _, _, rest @ ..] = self.raw;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = rest;
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// Destination address.
+    #[inline(always)]
+    #[must_use]
+    pub fn destination(&self) -> [u8; 16] {
+        let [.., a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.raw;
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+}
+
+/// Where the chain of extension headers ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// At a header that is no extension.
+    Transport {
+        /// Its type.
+        protocol: u8,
+        /// Its offset in the frame.
+        offset: usize,
+    },
+    /// At a fragment header that says: more pieces, or not the first one.
+    Fragment,
+    /// Not within [`EXTENSIONS_MAX`] headers.
+    TooDeep,
+}
+
+/// Follows the extension headers from `next`, whose header is at `offset`.
+///
+/// # Errors
+/// [`Short`] when the frame ends inside one of them.
+#[inline(always)]
+pub fn transport<B: Bytes>(bytes: &B, next: u8, offset: usize) -> Result<Chain, Short> {
+    let (mut protocol, mut offset) = (next, offset);
+    for _ in 0..EXTENSIONS_MAX {
+        match protocol {
+            NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_DESTINATION => {
+                let [next, len] = bytes.get::<2>(offset)?;
+                protocol = next;
+                offset = offset.wrapping_add((len as usize).wrapping_add(1) << 3);
+            }
+            NEXT_AUTHENTICATION => {
+                let [next, len] = bytes.get::<2>(offset)?;
+                protocol = next;
+                offset = offset.wrapping_add((len as usize).wrapping_add(2) << 2);
+            }
+            NEXT_FRAGMENT => {
+                let [next, _, hi, lo] = bytes.get::<4>(offset)?;
+                // An "atomic" fragment (RFC 6946) is whole: offset 0 and no more to come.
+                if u16::from_be_bytes([hi, lo]) & 0xfff9 != 0 {
+                    return Ok(Chain::Fragment);
+                }
+                protocol = next;
+                offset = offset.wrapping_add(8);
+            }
+            _ => return Ok(Chain::Transport { protocol, offset }),
+        }
+    }
+    match protocol {
+        NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_DESTINATION | NEXT_AUTHENTICATION | NEXT_FRAGMENT => {
+            Ok(Chain::TooDeep)
+        }
+        _ => Ok(Chain::Transport { protocol, offset }),
+    }
+}
+
+/// Takes one off the hop limit of the header at `offset`. The caller has checked that it is above 1.
+///
+/// # Errors
+/// [`Short`] when the frame ends inside the header.
+#[inline(always)]
+pub fn decrement_hop_limit<B: Bytes>(bytes: &mut B, offset: usize) -> Result<(), Short> {
+    let at = offset.wrapping_add(HOP_LIMIT_OFFSET);
+    let [limit] = bytes.get::<1>(at)?;
+    bytes.put(at, [limit.wrapping_sub(1)])
+}

@@ -1,1 +1,13 @@
-//! placeholder
+//! What the tests of Sluice share: packets as text, case files, network namespaces, test doubles.
+//!
+//! Absent on purpose: anything a program needs. No crate but tests depends on this one.
+
+pub mod frames;
+pub mod netns;
+pub mod packet;
+pub mod skip;
+
+pub use frames::Frames;
+pub use netns::{NetNs, NetNsError};
+pub use packet::{Packet, difference, packet};
+pub use skip::{need_bpf, need_root};

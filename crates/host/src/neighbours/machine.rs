@@ -1,0 +1,336 @@
+//! The state machine behind [`super::Neighbours`]: no sockets, no clock, no tasks.
+//!
+//! ```text
+//!              valid(mac)             failed             failed again / too long
+//!   Unknown ------------> Valid(mac) --------> Doubtful(mac) --------> Gone
+//!      ^                    ^  ^                 |  valid               |
+//!      | path changed       |  +-----------------+                      |
+//!      +-- any state        +-------------------------------------------+ valid
+//! ```
+//!
+//! A Valid entry is confirmed every [`Timing::refresh`] by a question to its last MAC. When that fails, the entry is Doubtful: the
+//! question goes to everybody once, and packets still go to the last MAC, for a machine replaced by another under the same
+//! address must not look lost in between. Unknown and Gone entries are asked for again with growing pauses.
+//!
+//! `now` is a monotonic time since any fixed point.
+
+use crate::mac::MacAddress;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Where packets to an address go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Interface they leave by.
+    pub interface_index: u32,
+    /// Their Ethernet destination: the next hop's MAC.
+    pub destination: MacAddress,
+    /// Their Ethernet source: the interface's MAC.
+    pub source: MacAddress,
+}
+
+/// A change worth telling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourEvent {
+    /// The watched address.
+    pub address: IpAddr,
+    /// Where its packets go now; `None` when it was lost.
+    pub resolved: Option<Resolved>,
+}
+
+/// The first step towards a watched address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Interface packets leave by.
+    pub interface_index: u32,
+    /// Whose MAC is needed: the address itself or a gateway.
+    pub next_hop: IpAddr,
+}
+
+/// What the kernel says of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It has this MAC.
+    Valid(MacAddress),
+    /// An operator fixed this MAC; it needs no confirmation.
+    Permanent(MacAddress),
+    /// The kernel is asking for it.
+    Pending,
+    /// It does not answer, or the entry was removed.
+    Failed,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look up the route to this address and answer with [`Machine::on_path`].
+    LookUp(IpAddr),
+    /// Have the kernel ask everybody on the link for this neighbour's MAC.
+    Resolve(Path),
+    /// Have the kernel ask the neighbour at its known MAC.
+    Confirm(Path),
+    /// Tell the owner.
+    Tell(NeighbourEvent),
+}
+
+/// Pauses and patience.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Between two confirmations of a valid entry.
+    pub refresh: Duration,
+    /// Before the second question for an entry that does not answer; doubles with each.
+    pub retry_min: Duration,
+    /// Longest pause between two questions.
+    pub retry_max: Duration,
+    /// How long a doubtful entry is still used without news.
+    pub doubt_max: Duration,
+    /// Between two look-ups of the route, when no event asks for one.
+    pub route_refresh: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_secs(10),
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(15),
+            doubt_max: Duration::from_secs(5),
+            route_refresh: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Unknown,
+    Valid(MacAddress),
+    Doubtful(MacAddress, Duration),
+    Gone,
+}
+
+#[derive(Debug)]
+struct Target {
+    path: Option<Path>,
+    entry: Entry,
+    route_due: Duration,
+    /// When to ask next; `None` for an entry an operator fixed, and without a path.
+    ask_due: Option<Duration>,
+    pause: Duration,
+    told: Option<Resolved>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    up: bool,
+    mac: Option<MacAddress>,
+}
+
+/// The machine. Feed it, then take its [`Machine::actions`].
+#[derive(Debug)]
+pub struct Machine {
+    timing: Timing,
+    targets: BTreeMap<IpAddr, Target>,
+    links: BTreeMap<u32, Link>,
+    actions: Vec<Action>,
+}
+
+impl Machine {
+    /// A machine that watches nothing yet.
+    #[must_use]
+    pub fn new(timing: Timing) -> Self {
+        Self { timing, targets: BTreeMap::new(), links: BTreeMap::new(), actions: Vec::new() }
+    }
+
+    /// Watches exactly these addresses from now on. Those watched before keep their state; no event is told for those dropped.
+    pub fn watch(&mut self, addresses: &[IpAddr], now: Duration) {
+        self.targets.retain(|address, _| addresses.contains(address));
+        for address in addresses {
+            self.targets.entry(*address).or_insert(Target {
+                path: None,
+                entry: Entry::Unknown,
+                route_due: now,
+                ask_due: None,
+                pause: self.timing.retry_min,
+                told: None,
+            });
+        }
+        self.tick(now);
+    }
+
+    /// Routes, addresses or links changed: looks every route up again.
+    pub fn on_routes_changed(&mut self, now: Duration) {
+        for target in self.targets.values_mut() {
+            target.route_due = now;
+        }
+        self.tick(now);
+    }
+
+    /// The answer to [`Action::LookUp`]; `None` when there is no way, or the address is this machine's own.
+    pub fn on_path(&mut self, address: IpAddr, path: Option<Path>, now: Duration) {
+        let Some(target) = self.targets.get_mut(&address) else { return };
+        if target.path != path {
+            target.path = path;
+            target.entry = Entry::Unknown;
+            target.pause = self.timing.retry_min;
+            target.ask_due = path.map(|_| now);
+        }
+        self.settle(address);
+        self.tick(now);
+    }
+
+    /// An interface appeared or changed.
+    pub fn on_link(&mut self, index: u32, up: bool, mac: Option<MacAddress>, now: Duration) {
+        let before = self.links.insert(index, Link { up, mac });
+        let came_up = up && !before.is_some_and(|link| link.up);
+        for target in self.targets.values_mut().filter(|t| t.path.is_some_and(|p| p.interface_index == index)) {
+            if came_up {
+                target.ask_due = Some(now);
+                target.pause = self.timing.retry_min;
+            }
+        }
+        self.settle_all();
+        self.tick(now);
+    }
+
+    /// An interface went away.
+    pub fn on_link_gone(&mut self, index: u32) {
+        self.links.remove(&index);
+        self.settle_all();
+    }
+
+    /// The kernel's state of a neighbour.
+    pub fn on_report(&mut self, interface_index: u32, next_hop: IpAddr, report: Report, now: Duration) {
+        let path = Path { interface_index, next_hop };
+        let concerned: Vec<IpAddr> =
+            self.targets.iter().filter(|(_, t)| t.path == Some(path)).map(|(a, _)| *a).collect();
+        for address in concerned {
+            if let Some(target) = self.targets.get_mut(&address) {
+                target.report(report, &self.timing, now);
+            }
+            self.settle(address);
+        }
+        self.tick(now);
+    }
+
+    /// Time passed: asks what is due.
+    pub fn tick(&mut self, now: Duration) {
+        for (address, target) in &mut self.targets {
+            if target.route_due <= now {
+                target.route_due = now + self.timing.route_refresh;
+                self.actions.push(Action::LookUp(*address));
+            }
+            if let Entry::Doubtful(_, since) = target.entry
+                && now >= since + self.timing.doubt_max
+            {
+                target.entry = Entry::Gone;
+            }
+            self.actions.extend(target.ask(&self.timing, now));
+        }
+        self.settle_all();
+    }
+
+    /// When [`Self::tick`] should be called at the latest, if ever.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let doubt_max = self.timing.doubt_max;
+        self.targets
+            .values()
+            .flat_map(|target| {
+                let doubt = match target.entry {
+                    Entry::Doubtful(_, since) => Some(since + doubt_max),
+                    _ => None,
+                };
+                [Some(target.route_due), target.ask_due, doubt]
+            })
+            .flatten()
+            .min()
+    }
+
+    /// Takes what is to be done, oldest first.
+    pub fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    fn settle_all(&mut self) {
+        let addresses: Vec<IpAddr> = self.targets.keys().copied().collect();
+        for address in addresses {
+            self.settle(address);
+        }
+    }
+
+    /// Tells the owner when what it was told last is no longer so.
+    fn settle(&mut self, address: IpAddr) {
+        let Some(target) = self.targets.get_mut(&address) else { return };
+        let resolved = target.resolved(&self.links);
+        if resolved != target.told {
+            target.told = resolved;
+            self.actions.push(Action::Tell(NeighbourEvent { address, resolved }));
+        }
+    }
+}
+
+impl Target {
+    fn resolved(&self, links: &BTreeMap<u32, Link>) -> Option<Resolved> {
+        let path = self.path?;
+        let link = links.get(&path.interface_index).filter(|link| link.up)?;
+        let destination = match self.entry {
+            Entry::Valid(mac) | Entry::Doubtful(mac, _) => mac,
+            Entry::Unknown | Entry::Gone => return None,
+        };
+        Some(Resolved { interface_index: path.interface_index, destination, source: link.mac? })
+    }
+
+    fn report(&mut self, report: Report, timing: &Timing, now: Duration) {
+        match report {
+            Report::Valid(mac) => {
+                // Confirming an entry makes the kernel report it several times; the pause runs from the first.
+                if self.entry != Entry::Valid(mac) || self.ask_due.is_none() {
+                    self.ask_due = Some(now + timing.refresh);
+                }
+                self.entry = Entry::Valid(mac);
+                self.pause = timing.retry_min;
+            }
+            Report::Permanent(mac) => {
+                self.entry = Entry::Valid(mac);
+                self.ask_due = None;
+            }
+            Report::Pending => {}
+            Report::Failed => match self.entry {
+                Entry::Valid(mac) => {
+                    self.entry = Entry::Doubtful(mac, now);
+                    self.ask_due = Some(now);
+                }
+                Entry::Doubtful(..) => {
+                    self.entry = Entry::Gone;
+                    self.ask_due = Some(now + self.pause);
+                }
+                // The pause already runs.
+                Entry::Unknown | Entry::Gone => {}
+            },
+        }
+    }
+
+    /// The question that is due, if one is.
+    fn ask(&mut self, timing: &Timing, now: Duration) -> Option<Action> {
+        let path = self.path?;
+        if self.ask_due? > now {
+            return None;
+        }
+        match self.entry {
+            Entry::Valid(_) => {
+                self.ask_due = Some(now + timing.refresh);
+                Some(Action::Confirm(path))
+            }
+            Entry::Unknown | Entry::Doubtful(..) | Entry::Gone => {
+                self.ask_due = Some(now + self.pause);
+                self.pause = (self.pause * 2).min(timing.retry_max);
+                Some(Action::Resolve(path))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

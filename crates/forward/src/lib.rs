@@ -1,1 +1,41 @@
-//! placeholder
+//! The load balancer itself: packet + tables + now -> verdict, and the rewrite.
+//!
+//! One core, three runners: the eBPF programs implement [`wire::Bytes`] and [`Tables`] with packet pointers
+//! and BPF maps; tests, fuzzers and `sluice explain` with vectors and ordered maps. Nothing here allocates,
+//! reads a clock, panics or knows BPF.
+//!
+//! ```text
+//! bytes -> read -> Packet -> look up -> Service -> schedule -> Real -> rewrite -> Verdict
+//!          packet.rs         decide.rs            schedule/           rewrite.rs
+//! ```
+//!
+//! [`decide`] is the whole path. The eBPF side runs it in three programs, cut where [`Step`] says:
+//! [`enter`] serves known flows, [`place`] new ones, [`answer`] sends ICMP errors.
+//!
+//! Invariants: scheduling never sees bytes; rewriting never sees tables.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod answer;
+mod decide;
+pub mod hash;
+mod packet;
+mod rewrite;
+pub mod schedule;
+pub mod tables;
+pub mod tcp_state;
+
+pub use answer::{Resize, answer};
+pub use decide::{Outcome, Step, decide, enter, place};
+pub use packet::{Work, is_tcp};
+pub use tables::Tables;

@@ -1,0 +1,97 @@
+//! The eBPF programs of the director: glue between the kernel and the shared core.
+//!
+//! `director` is attached to the interfaces and serves known flows. It hands the rest to `schedule` (new
+//! flows) and `answer` (ICMP errors) by tail call, with the parsed packet in per-CPU scratch, because one
+//! program for everything would be more than the verifier of 6.1 takes.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "core offers no atomic addition for targets without compare-and-swap")]
+
+mod maps;
+mod xdp;
+
+use abi::Verdict;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_redirect};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use forward::{Outcome, Step, Tables, Work};
+use maps::{Maps, PROGRAM_ANSWER, PROGRAM_SCHEDULE, PROGRAMS};
+use xdp::Frame;
+
+/// Entry: attached to every interface.
+#[xdp]
+pub fn director(ctx: XdpContext) -> u32 {
+    let step = forward::enter(&mut Frame::new(&ctx), &Maps, now_ns());
+    finish(&ctx, step)
+}
+
+/// A packet of no known flow.
+#[xdp]
+pub fn schedule(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let step = forward::place(&mut Frame::new(&ctx), &Maps, &work, now_ns());
+    finish(&ctx, step)
+}
+
+/// A packet whose sender gets an ICMP error.
+#[xdp]
+pub fn answer(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let (verdict, _) = forward::answer(Frame::new(&ctx), &Maps, &work, now_ns());
+    if verdict.is_answer() { XDP_TX } else { XDP_DROP }
+}
+
+/// Carries out the end of a program.
+#[inline(always)]
+fn finish(ctx: &XdpContext, step: Step) -> u32 {
+    match step {
+        Step::Done(outcome) => act(ctx, outcome),
+        Step::Place(work) => hand_over(ctx, &work, PROGRAM_SCHEDULE),
+        Step::Answer(work) => hand_over(ctx, &work, PROGRAM_ANSWER),
+    }
+}
+
+#[inline(always)]
+fn act(ctx: &XdpContext, outcome: Outcome) -> u32 {
+    if outcome.verdict.is_forward() {
+        if outcome.ifindex == Frame::ingress(ctx) {
+            return XDP_TX;
+        }
+        // SAFETY: takes two plain numbers; an index of no interface makes the kernel drop the frame.
+        return unsafe { bpf_redirect(outcome.ifindex, 0) as u32 };
+    }
+    if outcome.verdict.is_pass() { XDP_PASS } else { XDP_DROP }
+}
+
+#[inline(always)]
+fn hand_over(ctx: &XdpContext, work: &Work, program: u32) -> u32 {
+    if maps::put_work(work) {
+        // SAFETY: the context is this program's own. A tail call that fails comes back here.
+        let _missing = unsafe { PROGRAMS.tail_call(ctx, program) };
+    }
+    internal()
+}
+
+#[inline(always)]
+fn internal() -> u32 {
+    Maps.count_verdict(Verdict::DropInternal);
+    XDP_DROP
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: has no arguments and no effect.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Loops, so that the verifier refuses a program that can panic.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,0 +1,231 @@
+//! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
+
+use abi::{
+    Address, Answers, Counters, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Shared, Slot,
+    VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
+};
+use aya_ebpf::helpers::bpf_loop;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
+use core::ffi::c_void;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use forward::tables::{SCAN_MAX, Scan};
+use forward::{Tables, Work};
+
+/// Place of `schedule` in [`PROGRAMS`].
+pub const PROGRAM_SCHEDULE: u32 = 0;
+/// Place of `answer` in [`PROGRAMS`].
+pub const PROGRAM_ANSWER: u32 = 1;
+
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
+#[map]
+static VIP_FILTER: Array<u64> = Array::with_max_entries(VIP_FILTER_WORDS, 0);
+#[map]
+static SERVICES: HashMap<ServiceKey, Service> = HashMap::with_max_entries(1, 0);
+#[map]
+static SLOTS: Array<Slot> = Array::with_max_entries(1, 0);
+#[map]
+static REALS: Array<Real> = Array::with_max_entries(1, 0);
+#[map]
+static LOADS: Array<Load> = Array::with_max_entries(1, 0);
+#[map]
+static CURSORS: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(VERDICTS_MAX, 0);
+#[map]
+static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
+#[map]
+static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SCRATCH: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+/// The programs behind the entry.
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// Leaves the parsed packet for the next program. `false` when the kernel has no scratch, which cannot be.
+#[inline(always)]
+pub fn put_work(work: &Work) -> bool {
+    let Some(place) = SCRATCH.get_ptr_mut(0) else { return false };
+    // SAFETY: a per-CPU value; this program runs to its end on this CPU before another can touch it.
+    unsafe { *place = *work };
+    true
+}
+
+/// The parsed packet that the program before left.
+#[inline(always)]
+pub fn take_work() -> Option<Work> {
+    // SAFETY: as for `put_work`.
+    SCRATCH.get_ptr(0).map(|work| unsafe { *work })
+}
+
+/// The maps of this object.
+pub struct Maps;
+
+impl Tables for Maps {
+    type Flow = *mut Flow;
+
+    #[inline(always)]
+    fn settings(&self) -> Option<&Settings> {
+        SETTINGS.get(0)
+    }
+
+    #[inline(always)]
+    fn may_be_vip(&self, address: &Address) -> bool {
+        let (word, mask) = vip_filter_bit(address);
+        VIP_FILTER.get(word).is_some_and(|bits| bits & mask != 0)
+    }
+
+    #[inline(always)]
+    fn established(&self, key: &FlowKey) -> Option<*mut Flow> {
+        ESTABLISHED.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn embryonic(&self, key: &FlowKey) -> Option<*mut Flow> {
+        EMBRYONIC.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn flow(&self, handle: *mut Flow) -> Flow {
+        // SAFETY: the kernel keeps a found map value readable until the program ends. Another CPU may write
+        // it meanwhile; each field is whole, and the sweep repairs what a mixture of two writes spoils.
+        unsafe { *handle }
+    }
+
+    #[inline(always)]
+    fn set_flow(&self, handle: *mut Flow, flow: &Flow) {
+        // SAFETY: as for `flow`.
+        unsafe { *handle = *flow };
+    }
+
+    #[inline(always)]
+    fn insert_established(&self, key: &FlowKey, flow: &Flow) -> bool {
+        ESTABLISHED.insert(key, flow, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_embryonic(&self, key: &FlowKey, flow: &Flow) -> bool {
+        EMBRYONIC.insert(key, flow, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_established(&self, key: &FlowKey) -> bool {
+        ESTABLISHED.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_embryonic(&self, key: &FlowKey) -> bool {
+        EMBRYONIC.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        // SAFETY: user space replaces whole values and never writes them in place, so this one stays as it
+        // is until the program ends.
+        SERVICES.get_ptr(key).map(|service| unsafe { *service })
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<Slot> {
+        SLOTS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn real(&self, index: u32) -> Option<Real> {
+        REALS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn load(&self, index: u32) -> Load {
+        LOADS.get(index).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn add_load(&self, index: u32, delta: Load) {
+        let Some(load) = LOADS.get_ptr_mut(index) else { return };
+        // SAFETY: aligned words of a map value that lives until the program ends; the addition is atomic.
+        unsafe {
+            if delta.active != 0 {
+                atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(&raw mut (*load).active, delta.active);
+            }
+            if delta.inactive != 0 {
+                atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(&raw mut (*load).inactive, delta.inactive);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn advance_cursor(&self, service: u32) -> u64 {
+        let Some(cursor) = CURSORS.get_ptr_mut(service) else { return 0 };
+        // SAFETY: as for `add_load`.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(cursor, 1) }
+    }
+
+    #[inline(always)]
+    fn scan<S: Scan>(&self, count: u32, scan: &mut S) {
+        let scan = (scan as *mut S).cast::<c_void>();
+        // SAFETY: the kernel calls `call_step` only before `bpf_loop` returns, so `scan` outlives it.
+        unsafe { bpf_loop(count.min(SCAN_MAX), call_step::<S> as *mut c_void, scan, 0) };
+    }
+
+    #[inline(always)]
+    fn overflow_until_ns(&self) -> u64 {
+        SHARED.get(0).map_or(0, |shared| shared.overflow_until_ns)
+    }
+
+    #[inline(always)]
+    fn set_overflow_until_ns(&self, until_ns: u64) {
+        if let Some(shared) = SHARED.get_ptr_mut(0) {
+            // SAFETY: one aligned word; whichever CPU writes last is right.
+            unsafe { (*shared).overflow_until_ns = until_ns };
+        }
+    }
+
+    #[inline(always)]
+    fn answers(&self) -> Answers {
+        ANSWERS.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn set_answers(&self, answers: Answers) {
+        if let Some(place) = ANSWERS.get_ptr_mut(0) {
+            // SAFETY: a per-CPU value.
+            unsafe { *place = answers };
+        }
+    }
+
+    #[inline(always)]
+    fn count_in(&self, real: u32, bytes: u32, connection: bool) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(real) {
+            // SAFETY: a per-CPU value.
+            unsafe {
+                (*counters).in_packets += 1;
+                (*counters).in_bytes += u64::from(bytes);
+                (*counters).connections += u64::from(connection);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn count_verdict(&self, verdict: Verdict) {
+        if let Some(count) = VERDICTS.get_ptr_mut(verdict.number()) {
+            // SAFETY: a per-CPU value.
+            unsafe { *count += 1 };
+        }
+    }
+}
+
+/// What the kernel calls for each step of a scan: 0 goes on, 1 stops.
+#[inline(never)]
+extern "C" fn call_step<S: Scan>(index: u64, scan: *mut c_void) -> i64 {
+    // SAFETY: `scan` above passes a pointer to a value of this type.
+    let scan = unsafe { &mut *scan.cast::<S>() };
+    i64::from(!scan.step(&Maps, index as u32))
+}

@@ -1,0 +1,59 @@
+//! Choosing a real server for a new flow. Never sees bytes.
+//!
+//! A scheduler is one of three shapes: a ring with a cursor, a ring with a hash, a scan with a score.
+//! `plan` writes the rings; what is left for the packet path is one line for each scheduler in [`shape`].
+
+mod ring;
+mod scan;
+
+use crate::Tables;
+use abi::{
+    FlowKey, SCHEDULER_DH, SCHEDULER_FO, SCHEDULER_LC, SCHEDULER_MH, SCHEDULER_NQ, SCHEDULER_OVF,
+    SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_WLC, SCHEDULER_WRR, Service,
+};
+pub use scan::{Score, score};
+
+/// How a scheduler finds a real server.
+enum Shape {
+    /// The next slot of the ring.
+    Cursor,
+    /// The slot of the ring that this hash names.
+    Hash(ring::Hash),
+    /// The lowest score of the pool.
+    Scan(Score),
+}
+
+#[inline(always)]
+fn shape(scheduler: u16) -> Option<Shape> {
+    Some(match scheduler {
+        SCHEDULER_RR | SCHEDULER_WRR => Shape::Cursor,
+        SCHEDULER_SH => Shape::Hash(ring::Hash::Source),
+        SCHEDULER_DH => Shape::Hash(ring::Hash::Destination),
+        SCHEDULER_MH => Shape::Hash(ring::Hash::Maglev),
+        SCHEDULER_LC => Shape::Scan(Score::LeastConnections),
+        SCHEDULER_WLC => Shape::Scan(Score::WeightedLeastConnections),
+        SCHEDULER_SED => Shape::Scan(Score::ShortestDelay),
+        SCHEDULER_NQ => Shape::Scan(Score::NeverQueue),
+        SCHEDULER_FO => Shape::Scan(Score::Failover),
+        SCHEDULER_OVF => Shape::Scan(Score::Overflow),
+        _ => return None,
+    })
+}
+
+/// The real server for a new flow, by the service's scheduler; `None` when there is none that may take it.
+#[inline(always)]
+pub fn schedule<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Option<u32> {
+    match shape(service.scheduler)? {
+        Shape::Cursor => ring::next(tables, service),
+        Shape::Hash(hash) => ring::hashed(tables, service, key, hash),
+        Shape::Scan(score) => scan::lowest(tables, service, score),
+    }
+}
+
+/// The real server that consistent hashing gives a flow, whatever the scheduler: weighted rendezvous
+/// hashing (Thaler and Ravishankar, 1998), which needs no table and moves only the flows of a real server
+/// that goes. Serves flows that cannot be tracked because the established table is full.
+#[inline(always)]
+pub fn consistent<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Option<u32> {
+    scan::rendezvous(tables, service, key)
+}

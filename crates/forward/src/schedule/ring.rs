@@ -1,0 +1,97 @@
+//! Rings: slots that `plan` wrote, picked by a cursor or by a hash.
+
+use crate::tables::Scan;
+use crate::{Tables, hash};
+use abi::{FlowKey, SERVICE_FALLBACK, SERVICE_PORT, Service, Slot, Span};
+
+/// Which hash names the slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hash {
+    /// `sh`: client address, multiplicative, 256 slots [`ip_vs_sh.c`].
+    Source,
+    /// `dh`: virtual address, multiplicative, 256 slots [`ip_vs_dh.c`].
+    Destination,
+    /// `mh`: client address, `SipHash`, a prime number of slots [`ip_vs_mh.c`].
+    Maglev,
+}
+
+const BUCKET_BITS: u32 = 8;
+const BUCKET_MASK: u32 = 255;
+
+/// The next slot of a ring with a cursor. `plan` leaves ineligible real servers out.
+#[inline(always)]
+pub fn next<T: Tables>(tables: &T, service: &Service) -> Option<u32> {
+    let len = u64::from(service.ring.len);
+    // The cursor may be far along; the ring is what it is now.
+    let place = tables.advance_cursor(service.index).checked_rem(len)?;
+    slot(tables, service.ring, place as u32).map(|slot| slot.real)
+}
+
+/// The slot that a hash names; with the fallback flag, the first eligible one after it.
+#[inline(always)]
+pub fn hashed<T: Tables>(tables: &T, service: &Service, key: &FlowKey, hash: Hash) -> Option<u32> {
+    let word = match hash {
+        Hash::Destination => key.virtual_address.fold(),
+        Hash::Source | Hash::Maglev => {
+            let port = if service.flags & SERVICE_PORT != 0 { u16::from_be(key.client_port_be) } else { 0 };
+            key.client.fold().wrapping_add(u32::from(port))
+        }
+    };
+    let [low, high] = tables.settings().map(|s| s.mh_key).unwrap_or_default();
+    let mut walk = Walk { ring: service.ring, hash, word, key: [low, high], first: 0, found: None };
+    walk.first = walk.place(0)?;
+    let slot = slot(tables, service.ring, walk.first)?;
+    if slot.weight > 0 {
+        return Some(slot.real);
+    }
+    if service.flags & SERVICE_FALLBACK == 0 {
+        return None;
+    }
+    tables.scan(service.ring.len, &mut walk);
+    walk.found
+}
+
+struct Walk {
+    ring: Span,
+    hash: Hash,
+    word: u32,
+    key: [u64; 2],
+    first: u32,
+    found: Option<u32>,
+}
+
+impl Walk {
+    /// The place in the ring for the hash at an offset.
+    #[inline(always)]
+    fn place(&self, offset: u32) -> Option<u32> {
+        match self.hash {
+            Hash::Source | Hash::Destination => {
+                let place = hash::hash32(self.word, BUCKET_BITS).wrapping_add(offset) & BUCKET_MASK;
+                (place < self.ring.len).then_some(place)
+            }
+            Hash::Maglev => {
+                let hash = hash::siphash13(self.key, self.word.wrapping_add(offset)) as u32;
+                hash.checked_rem(self.ring.len)
+            }
+        }
+    }
+}
+
+impl Scan for Walk {
+    /// One try of the fallback: offset (i + first place) mod ring length, as IPVS does.
+    #[inline(always)]
+    fn step<T: Tables>(&mut self, tables: &T, i: u32) -> bool {
+        let Some(offset) = i.wrapping_add(self.first).checked_rem(self.ring.len) else { return false };
+        let Some(place) = self.place(offset) else { return false };
+        let Some(slot) = slot(tables, self.ring, place) else { return false };
+        if slot.weight > 0 {
+            self.found = Some(slot.real);
+        }
+        slot.weight == 0
+    }
+}
+
+#[inline(always)]
+fn slot<T: Tables>(tables: &T, span: Span, place: u32) -> Option<Slot> {
+    tables.slot(span.start.wrapping_add(place))
+}

@@ -1,0 +1,143 @@
+//! Scans: every real server of the pool gets a score, the lowest wins, the first of equals.
+
+use crate::tables::Scan;
+use crate::{Tables, hash};
+use abi::{FlowKey, Load, Service, Span};
+
+/// Which score. A score is a fraction, compared by cross-multiplication, as IPVS does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Score {
+    /// `lc`: overhead.
+    LeastConnections,
+    /// `wlc`: overhead / weight.
+    WeightedLeastConnections,
+    /// `sed`: (active + 1) / weight.
+    ShortestDelay,
+    /// `nq`: an idle real server first, else as `sed`.
+    NeverQueue,
+    /// `fo`: highest weight.
+    Failover,
+    /// `ovf`: highest weight among those with no more active flows than weight.
+    Overflow,
+    /// Weighted rendezvous hashing, for flows that are not tracked.
+    Rendezvous,
+}
+
+/// The score of a real server as (numerator, denominator); `None` when it may not be chosen. The denominator
+/// is never 0.
+#[inline(always)]
+#[must_use]
+pub fn score(which: Score, load: Load, weight: u32) -> Option<(u64, u64)> {
+    if weight == 0 {
+        return None;
+    }
+    let (active, inactive) = load.clamped();
+    let (active, inactive, weight) = (u64::from(active), u64::from(inactive), u64::from(weight));
+    // Overhead of kernel 6.1: an active flow costs 256 inactive ones.
+    let overhead = (active << 8).wrapping_add(inactive);
+    Some(match which {
+        Score::LeastConnections => (overhead, 1),
+        Score::WeightedLeastConnections => (overhead, weight),
+        Score::NeverQueue if active == 0 => (0, 1),
+        Score::ShortestDelay | Score::NeverQueue => (active.wrapping_add(1), weight),
+        Score::Overflow if active > weight => return None,
+        Score::Failover | Score::Overflow => (1, weight),
+        // Made from the hash by `rendezvous_score`.
+        Score::Rendezvous => return None,
+    })
+}
+
+struct Contest {
+    pool: Span,
+    which: Score,
+    word: u32,
+    key: [u64; 2],
+    best: Option<(u32, u64, u64)>,
+}
+
+/// The real server with the lowest score.
+#[inline(always)]
+pub fn lowest<T: Tables>(tables: &T, service: &Service, which: Score) -> Option<u32> {
+    run(tables, Contest { pool: service.pool, which, word: 0, key: [0, 0], best: None })
+}
+
+/// The real server that rendezvous hashing gives this flow.
+#[inline(always)]
+pub fn rendezvous<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Option<u32> {
+    let ports = u32::from(key.client_port_be) << 16 | u32::from(key.virtual_port_be);
+    let word = key.client.fold() ^ ports.rotate_left(7);
+    let [low, high] = tables.settings().map(|s| s.overflow_key).unwrap_or_default();
+    run(tables, Contest { pool: service.pool, which: Score::Rendezvous, word, key: [low, high], best: None })
+}
+
+#[inline(always)]
+fn run<T: Tables>(tables: &T, mut contest: Contest) -> Option<u32> {
+    tables.scan(contest.pool.len, &mut contest);
+    contest.best.map(|(real, _, _)| real)
+}
+
+impl Scan for Contest {
+    #[inline(always)]
+    fn step<T: Tables>(&mut self, tables: &T, i: u32) -> bool {
+        let Some(slot) = tables.slot(self.pool.start.wrapping_add(i)) else { return false };
+        let scored = match self.which {
+            Score::Rendezvous => rendezvous_score(tables, slot.real, slot.weight, self),
+            which => score(which, tables.load(slot.real), slot.weight),
+        };
+        let Some((numerator, denominator)) = scored else { return true };
+        let better = match self.best {
+            None => true,
+            Some((_, n, d)) => numerator.wrapping_mul(d) < n.wrapping_mul(denominator),
+        };
+        if better {
+            self.best = Some((slot.real, numerator, denominator));
+        }
+        true
+    }
+}
+
+/// `-log2(hash) / weight`: exponential variables, so each real server wins in proportion to its weight. The
+/// hash takes the address, not the index, so that several directors agree.
+#[inline(always)]
+fn rendezvous_score<T: Tables>(tables: &T, real: u32, weight: u32, contest: &Contest) -> Option<(u64, u64)> {
+    if weight == 0 {
+        return None;
+    }
+    let address = tables.real(real)?.address.fold();
+    let hash = hash::siphash13_pair(contest.key, contest.word, address) as u32;
+    Some((hash::minus_log2(hash), u64::from(weight)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn load(active: i32, inactive: i32) -> Load {
+        Load { active, inactive }
+    }
+
+    #[test]
+    fn scores_are_those_of_the_specification() {
+        use Score::*;
+        assert_eq!(score(LeastConnections, load(2, 3), 9), Some((515, 1)));
+        assert_eq!(score(WeightedLeastConnections, load(2, 3), 9), Some((515, 9)));
+        assert_eq!(score(ShortestDelay, load(2, 3), 9), Some((3, 9)));
+        assert_eq!(score(NeverQueue, load(2, 3), 9), Some((3, 9)));
+        assert_eq!(score(NeverQueue, load(0, 3), 9), Some((0, 1)));
+        assert_eq!(score(Failover, load(2, 3), 9), Some((1, 9)));
+        assert_eq!(score(Overflow, load(9, 3), 9), Some((1, 9)));
+        assert_eq!(score(Overflow, load(10, 3), 9), None);
+    }
+
+    #[test]
+    fn a_quiesced_real_server_is_never_chosen() {
+        for which in [Score::LeastConnections, Score::WeightedLeastConnections, Score::Failover] {
+            assert_eq!(score(which, load(0, 0), 0), None);
+        }
+    }
+
+    #[test]
+    fn a_load_below_zero_counts_as_none() {
+        assert_eq!(score(Score::LeastConnections, load(-1, -5), 1), Some((0, 1)));
+    }
+}

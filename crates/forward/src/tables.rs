@@ -1,0 +1,73 @@
+//! What the core asks of the state around it.
+
+use abi::{Address, Answers, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot};
+
+/// The tables. In the kernel these are BPF maps; a look-up that finds nothing is `None`, never an error.
+///
+/// Several CPUs use them at once: a value read may be old by the time it is used. Nothing here is locked;
+/// what a race can spoil (the load of a real server) the sweep repairs.
+pub trait Tables {
+    /// A found flow, for reading and writing in place.
+    type Flow: Copy;
+
+    /// Settings of the director.
+    fn settings(&self) -> Option<&Settings>;
+    /// Whether the address may be a VIP; `false` is certain.
+    fn may_be_vip(&self, address: &Address) -> bool;
+
+    /// A flow of the established table.
+    fn established(&self, key: &FlowKey) -> Option<Self::Flow>;
+    /// A flow of the embryonic table.
+    fn embryonic(&self, key: &FlowKey) -> Option<Self::Flow>;
+    /// What is known about it.
+    fn flow(&self, handle: Self::Flow) -> Flow;
+    /// Replaces what is known about it.
+    fn set_flow(&self, handle: Self::Flow, flow: &Flow);
+    /// Adds or replaces a flow of the established table; `false` when it is full.
+    fn insert_established(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Adds or replaces a flow of the embryonic table; `false` when the kernel refuses.
+    fn insert_embryonic(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Removes a flow of the established table; `false` when it is not there.
+    fn remove_established(&self, key: &FlowKey) -> bool;
+    /// Removes a flow of the embryonic table; `false` when it is not there.
+    fn remove_embryonic(&self, key: &FlowKey) -> bool;
+
+    /// The service with this key.
+    fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// A slot of a ring or a pool.
+    fn slot(&self, index: u32) -> Option<Slot>;
+    /// A real server.
+    fn real(&self, index: u32) -> Option<Real>;
+    /// Its flows now.
+    fn load(&self, index: u32) -> Load;
+    /// Adds to its flows.
+    fn add_load(&self, index: u32, delta: Load);
+    /// The next number of the service's cursor, from 0.
+    fn advance_cursor(&self, service: u32) -> u64;
+    /// Calls [`Scan::step`] with 0, 1, ... `count - 1` until it returns `false`. At most [`SCAN_MAX`] times.
+    fn scan<S: Scan>(&self, count: u32, scan: &mut S);
+
+    /// Until when new flows are placed by consistent hash, in ns.
+    fn overflow_until_ns(&self) -> u64;
+    /// Sets that.
+    fn set_overflow_until_ns(&self, until_ns: u64);
+    /// ICMP errors sent on this CPU.
+    fn answers(&self) -> Answers;
+    /// Sets that.
+    fn set_answers(&self, answers: Answers);
+
+    /// Counts a packet of `bytes` (link layer not counted) from a client to a real server, and a
+    /// connection if it opened one.
+    fn count_in(&self, real: u32, bytes: u32, connection: bool);
+    /// Counts a verdict. `ForwardKnown` is not counted: it is the rest of the real servers' packets.
+    fn count_verdict(&self, verdict: abi::Verdict);
+}
+
+/// Most steps of one scan: the largest pool, and the largest table of a hash scheduler.
+pub const SCAN_MAX: u32 = 65_536;
+
+/// The body of a loop over the tables. A trait and not a closure: the kernel calls it back by name.
+pub trait Scan {
+    /// One step; `false` ends the loop.
+    fn step<T: Tables>(&mut self, tables: &T, index: u32) -> bool;
+}

@@ -38,6 +38,21 @@ impl Address {
         self.0[0] == 0 && self.0[1] == 0 && self.0[2] == Self::MAPPED_BE
     }
 
+    /// Whether a packet may come from here: not "this network", loopback, multicast, reserved or broadcast
+    /// (RFC 1122 section 3.2.1.3), not `::`, `::1` or multicast (RFC 4291). Linux calls the others martians.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_be_source(&self) -> bool {
+        let [a, _, _, d] = self.0;
+        if self.is_v4() {
+            let first = d.to_ne_bytes()[0];
+            first != 0 && first != 127 && first < 224
+        } else {
+            let nothing_above = a | self.0[1] | self.0[2] == 0;
+            !(nothing_above && u32::from_be(d) <= 1) && a.to_ne_bytes()[0] != 0xff
+        }
+    }
+
     /// The sixteen bytes, IPv4 in its mapped form.
     #[inline(always)]
     #[must_use]
@@ -63,6 +78,19 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn martians_may_not_be_sources() {
+        let v6 = |first: u8, last: u8| Address::v6([first, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+        for bad in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255], [240, 0, 0, 1]] {
+            assert!(!Address::v4(bad).may_be_source(), "{bad:?}");
+        }
+        assert!(!v6(0, 0).may_be_source() && !v6(0, 1).may_be_source() && !v6(0xff, 1).may_be_source());
+        assert!(v6(0xfe, 1).may_be_source() && v6(0, 2).may_be_source());
+        assert!(
+            Address::v4([223, 255, 255, 255]).may_be_source() && Address::v4([10, 0, 0, 1]).may_be_source()
+        );
+    }
 
     #[test]
     fn folds_as_the_specification_says() {

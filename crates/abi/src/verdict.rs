@@ -29,8 +29,8 @@ pub enum Verdict {
     PassNoFlow = 20,
     /// A fragment of a datagram to a VIP.
     PassFragment = 21,
-    /// Broadcast, multicast or another host's frame.
-    PassNotForHost = 22,
+    /// A broadcast or multicast frame.
+    PassGroup = 22,
     /// More VLAN tags or extension headers than the parser follows.
     PassTooDeep = 24,
 
@@ -75,7 +75,7 @@ impl Verdict {
         Self::PassProtocol,
         Self::PassNoFlow,
         Self::PassFragment,
-        Self::PassNotForHost,
+        Self::PassGroup,
         Self::PassTooDeep,
         Self::DropTruncated,
         Self::DropBadLength,
@@ -132,7 +132,7 @@ impl Verdict {
             Self::PassProtocol => "pass_protocol",
             Self::PassNoFlow => "pass_no_flow",
             Self::PassFragment => "pass_fragment",
-            Self::PassNotForHost => "pass_not_for_host",
+            Self::PassGroup => "pass_group",
             Self::PassTooDeep => "pass_too_deep",
             Self::DropTruncated => "drop_truncated",
             Self::DropBadLength => "drop_bad_length",
@@ -164,7 +164,7 @@ impl Verdict {
             Self::PassProtocol => "a protocol that is not balanced: left to the host",
             Self::PassNoFlow => "a TCP segment of no known flow that opens none: the host answers with RST",
             Self::PassFragment => "a fragment: left to the host",
-            Self::PassNotForHost => "broadcast, multicast or another host's frame: left to the host",
+            Self::PassGroup => "a broadcast or multicast frame: left to the host",
             Self::PassTooDeep => "more VLAN tags or extension headers than are followed: left to the host",
             Self::DropTruncated => "the frame ends inside a header",
             Self::DropBadLength => "a length field contradicts the frame",

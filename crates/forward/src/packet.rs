@@ -91,7 +91,7 @@ pub fn network<B: Bytes>(bytes: &B) -> Result<Network, Verdict> {
         tag if ethernet::is_tag(tag) => return Err(Verdict::PassTooDeep),
         _ => return Err(Verdict::PassNotIp),
     };
-    if frame.group { Err(Verdict::PassNotForHost) } else { Ok(network) }
+    if frame.group { Err(Verdict::PassGroup) } else { Ok(network) }
 }
 
 #[inline(always)]

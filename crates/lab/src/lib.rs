@@ -1,1 +1,29 @@
-//! placeholder
+//! A whole cluster on one machine, in network namespaces: a client, a director and real servers on one switch.
+//!
+//! ```text
+//!            client .1      director .2      real1 .101   real2 .102  ...      each in a namespace of its own
+//!               |              |  VIP .10       |  VIP on lo |
+//!            ---+--------------+----------------+------------+---              the bridge of namespace `switch`
+//! ```
+//!
+//! IPv4 is 192.0.2.0/24 (VIP 192.0.2.10), IPv6 is 2001:db8::/64 (VIP 2001:db8::10). Real servers are set up for direct routing and run a
+//! real nginx and a UDP echo. Namespaces are named `sl-RUN-NODE`, RUN being the process id of the maker. Everything is removed when the
+//! [`Lab`] is dropped; what a killed run left behind is removed by the next one.
+//!
+//! Deliberately absent: the director itself. [`demo`] starts one; a test or benchmark starts what it wants in the director's namespace.
+
+pub mod address;
+pub mod cluster;
+pub mod command;
+pub mod demo;
+pub mod download;
+pub mod http;
+pub mod load;
+pub mod nginx;
+pub mod process;
+pub mod run;
+pub mod udp;
+
+pub use cluster::{Lab, LabError, LabOptions};
+pub use download::{DownloadProgress, Downloads};
+pub use load::{LoadHandle, LoadMode, LoadOptions, LoadStats};

@@ -2,12 +2,18 @@
 //!
 //! Absent on purpose: anything a program needs. No crate but tests depends on this one.
 
+pub mod case;
 pub mod frames;
+pub mod memory;
 pub mod netns;
 pub mod packet;
 pub mod skip;
+pub mod strict;
 
+pub use case::Case;
 pub use frames::Frames;
+pub use memory::MemoryTables;
 pub use netns::{NetNs, NetNsError};
 pub use packet::{Packet, difference, packet};
 pub use skip::{need_bpf, need_root};
+pub use strict::StrictBytes;

@@ -1,0 +1,269 @@
+//! A case's tables -> what the packet path reads.
+
+use std::net::{IpAddr, SocketAddr};
+
+use abi::{Address, FlowKey, Load, ServiceKey, Settings, Slot, Span, TcpState};
+
+use super::rings::{self, Member};
+use super::{Flow, Real, Service, Tables};
+
+/// The MAC address of the director's interface towards the real servers.
+pub(super) const DIRECTOR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
+/// Nanoseconds a second.
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
+
+/// Why tables cannot be compiled: a mistake in the case.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {value:?}: {expected}")]
+pub struct CompileError {
+    what: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+fn wrong(what: &'static str, value: impl ToString, expected: &'static str) -> CompileError {
+    CompileError { what, value: value.to_string(), expected }
+}
+
+/// Tables in the form of the packet path. Places in a list are the indexes used by the others.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// Virtual services.
+    pub services: Vec<(ServiceKey, abi::Service)>,
+    /// Picks made so far, by service index.
+    pub cursors: Vec<u32>,
+    /// Rings and pools.
+    pub slots: Vec<Slot>,
+    /// Real servers.
+    pub reals: Vec<abi::Real>,
+    /// Their load.
+    pub loads: Vec<Load>,
+    /// Their addresses, as the case names them.
+    pub addresses: Vec<IpAddr>,
+    /// Tracked connections; `FLOW_EMBRYONIC` says which table.
+    pub flows: Vec<(FlowKey, abi::Flow)>,
+    /// Settings of the director.
+    pub settings: Settings,
+    /// The established table takes no more flows.
+    pub established_full: bool,
+    /// New flows are placed by consistent hash until then; 0 when they are not.
+    pub overflow_until_ns: u64,
+}
+
+impl Compiled {
+    /// Compiles tables as they are at the moment `now_ns`.
+    ///
+    /// # Errors
+    /// The first value that means nothing.
+    pub fn new(tables: &Tables, now_ns: u64) -> Result<Self, CompileError> {
+        let mut settings = Settings::default();
+        if let Some(limit) = tables.answers_per_second_max {
+            settings.answers_per_second_max = limit;
+        }
+        let mut compiled = Self {
+            services: Vec::new(),
+            cursors: Vec::new(),
+            slots: Vec::new(),
+            reals: Vec::new(),
+            loads: Vec::new(),
+            addresses: Vec::new(),
+            flows: Vec::new(),
+            settings,
+            established_full: tables.established_full,
+            overflow_until_ns: if tables.overflowed { now_ns + SECOND_NS } else { 0 },
+        };
+        for service in &tables.services {
+            compiled.add_service(service)?;
+        }
+        for flow in &tables.flows {
+            let added = compiled.flow(flow, now_ns)?;
+            compiled.flows.push(added);
+        }
+        Ok(compiled)
+    }
+
+    /// The index of the real server with this address.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn real(&self, address: IpAddr) -> Result<u32, CompileError> {
+        let index = self.addresses.iter().position(|known| *known == address);
+        index.map(|index| index as u32).ok_or_else(|| wrong("real server", address, "not in the tables"))
+    }
+
+    fn add_service(&mut self, written: &Service) -> Result<(), CompileError> {
+        let (protocol, at) = endpoint(&written.at)?;
+        let index = self.services.len() as u32;
+        let mut pool = Vec::new();
+        for real in &written.reals {
+            let number = self.add_real(real, index, at.port())?;
+            if !real.removed {
+                let slot = Slot { real: number, weight: real.weight };
+                pool.push(Member {
+                    slot,
+                    address: address(real.address),
+                    port: at.port(),
+                    last_weight: real.last_weight.unwrap_or(real.weight),
+                });
+            }
+        }
+        let (scheduler, ring) = match written.scheduler.as_str() {
+            "rr" => (abi::SCHEDULER_RR, rings::rr(&pool)),
+            "wrr" => (abi::SCHEDULER_WRR, rings::wrr(&pool)),
+            "sh" => (abi::SCHEDULER_SH, rings::sh(&pool)),
+            "mh" => (abi::SCHEDULER_MH, rings::mh(&pool)),
+            "dh" => (abi::SCHEDULER_DH, rings::dh(&pool)),
+            "lc" => (abi::SCHEDULER_LC, Vec::new()),
+            "wlc" => (abi::SCHEDULER_WLC, Vec::new()),
+            "sed" => (abi::SCHEDULER_SED, Vec::new()),
+            "nq" => (abi::SCHEDULER_NQ, Vec::new()),
+            "fo" => (abi::SCHEDULER_FO, Vec::new()),
+            "ovf" => (abi::SCHEDULER_OVF, Vec::new()),
+            "none" => (abi::SCHEDULER_NONE, Vec::new()),
+            other => return Err(wrong("scheduler", other, "no scheduler is called so")),
+        };
+        let mut flags = 0;
+        for flag in &written.flags {
+            flags |= match flag.as_str() {
+                "fallback" => abi::SERVICE_FALLBACK,
+                "port" => abi::SERVICE_PORT,
+                other => return Err(wrong("service flag", other, "expected fallback or port")),
+            };
+        }
+        let ring = self.add_span(&ring);
+        let members: Vec<Slot> = pool.iter().map(|member| member.slot).collect();
+        let pool = self.add_span(&members);
+        let key = ServiceKey {
+            address: address(at.ip()),
+            port_be: at.port().to_be(),
+            protocol: u16::from(protocol),
+        };
+        self.services.push((key, abi::Service { index, scheduler, flags, ring, pool }));
+        self.cursors.push(written.cursor);
+        Ok(())
+    }
+
+    fn add_span(&mut self, slots: &[Slot]) -> Span {
+        let start = self.slots.len() as u32;
+        self.slots.extend_from_slice(slots);
+        Span { start, len: slots.len() as u32 }
+    }
+
+    fn add_real(&mut self, written: &Real, service: u32, port: u16) -> Result<u32, CompileError> {
+        if self.addresses.contains(&written.address) {
+            return Err(wrong("real server", written.address, "addresses are unique in a case"));
+        }
+        let resolved = if written.unresolved { 0 } else { abi::REAL_RESOLVED };
+        let available = if written.removed { 0 } else { abi::REAL_AVAILABLE };
+        let method = match written.method.as_deref() {
+            None | Some("direct") => abi::METHOD_DIRECT_ROUTING,
+            Some("tunnel") => abi::METHOD_TUNNEL,
+            Some("masquerade") => abi::METHOD_MASQUERADE,
+            Some(other) => return Err(wrong("method", other, "expected direct, tunnel or masquerade")),
+        };
+        self.reals.push(abi::Real {
+            address: address(written.address),
+            destination_mac: mac(written)?,
+            source_mac: DIRECTOR_MAC,
+            ifindex: written.ifindex,
+            port_be: port.to_be(),
+            method,
+            flags: resolved | available,
+            weight: written.weight,
+            service,
+            upper_threshold: written.upper_threshold,
+            lower_threshold: written.lower_threshold,
+            reserved: [0; 3],
+        });
+        self.loads.push(Load { active: written.active, inactive: written.inactive });
+        self.addresses.push(written.address);
+        Ok(self.reals.len() as u32 - 1)
+    }
+
+    fn flow(&self, written: &Flow, now_ns: u64) -> Result<(FlowKey, abi::Flow), CompileError> {
+        let key = flow_key(&written.flow)?;
+        let tcp = key.protocol == u32::from(abi::protocol::TCP);
+        let state = state(&written.state)?;
+        let active = tcp && is_active(state);
+        // An established flow proved itself by a second packet; so has every later state.
+        let embryonic = match written.table.as_deref() {
+            None => tcp && state == TcpState::SynRecv as u8,
+            Some("embryonic") => true,
+            Some("established") => false,
+            Some(other) => return Err(wrong("table", other, "expected embryonic or established")),
+        };
+        let flags = if active { 0 } else { abi::FLOW_INACTIVE }
+            | if embryonic { abi::FLOW_EMBRYONIC } else { 0 }
+            | abi::FLOW_NO_OUTPUT;
+        let expires_ns = now_ns.saturating_add_signed(written.expires_in * SECOND_NS as i64);
+        Ok((key, abi::Flow { expires_ns, real: self.real(written.real)?, state, flags, reserved: 0 }))
+    }
+}
+
+/// The number of a state by its name in listings; `UDP` for the only one of UDP.
+pub(super) fn state(name: &str) -> Result<u8, CompileError> {
+    if name == "UDP" {
+        return Ok(abi::UDP_STATE);
+    }
+    let state = TcpState::ALL.into_iter().find(|state| state.name() == name);
+    state.map(|state| state as u8).ok_or_else(|| wrong("state", name, "no state is called so"))
+}
+
+fn is_active(state: u8) -> bool {
+    let active = [TcpState::Established, TcpState::SynSent, TcpState::SynRecv, TcpState::SynAck];
+    active.iter().any(|active| *active as u8 == state)
+}
+
+fn mac(written: &Real) -> Result<[u8; 6], CompileError> {
+    let Some(text) = &written.mac else {
+        let last = match written.address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        return Ok([2, 0, 0, 0, 1, last]);
+    };
+    let bytes: Result<Vec<u8>, _> = text.split(':').map(|part| u8::from_str_radix(part, 16)).collect();
+    let bytes = bytes.ok().and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+    bytes.ok_or_else(|| wrong("MAC address", text, "expected six bytes such as 02:00:00:00:01:01"))
+}
+
+/// An address in the form of the packet path.
+pub(super) fn address(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(address) => Address::v4(address.octets()),
+        IpAddr::V6(address) => Address::v6(address.octets()),
+    }
+}
+
+/// `tcp 192.0.2.10:80` -> protocol number and address.
+///
+/// # Errors
+/// The text is not of that form.
+pub fn endpoint(text: &str) -> Result<(u8, SocketAddr), CompileError> {
+    let expected = "expected such as tcp 192.0.2.10:80 or udp [2001:db8::10]:53";
+    let (protocol, at) = text.split_once(' ').ok_or_else(|| wrong("endpoint", text, expected))?;
+    let protocol = match protocol {
+        "tcp" => abi::protocol::TCP,
+        "udp" => abi::protocol::UDP,
+        _ => return Err(wrong("endpoint", text, expected)),
+    };
+    Ok((protocol, at.parse().map_err(|_| wrong("endpoint", text, expected))?))
+}
+
+/// `tcp 198.51.100.1:40000 > 192.0.2.10:80` -> the key of the flow.
+///
+/// # Errors
+/// The text is not of that form.
+pub fn flow_key(text: &str) -> Result<FlowKey, CompileError> {
+    let expected = "expected such as tcp 198.51.100.1:40000 > 192.0.2.10:80";
+    let (client, virtual_side) = text.split_once(" > ").ok_or_else(|| wrong("flow", text, expected))?;
+    let (protocol, client) = endpoint(client)?;
+    let virtual_side: SocketAddr = virtual_side.parse().map_err(|_| wrong("flow", text, expected))?;
+    Ok(FlowKey {
+        client: address(client.ip()),
+        virtual_address: address(virtual_side.ip()),
+        client_port_be: client.port().to_be(),
+        virtual_port_be: virtual_side.port().to_be(),
+        protocol: u32::from(protocol),
+    })
+}

@@ -1,0 +1,206 @@
+//! Golden cases: tables, packet in, verdict, packet out, effects. Read from `cases/*.toml`.
+//!
+//! A case knows nothing of who runs it. `compile` turns its tables into what the packet path reads;
+//! a runner fills those in, feeds the packets, and hands what it saw to `check`.
+
+mod check;
+mod compile;
+mod read;
+mod rings;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use check::{Seen, SeenFlow};
+pub use compile::{CompileError, Compiled, endpoint, flow_key};
+pub use read::{CaseError, read_all};
+
+/// Where the cases of this repository are.
+#[must_use]
+pub fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../cases")
+}
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// `file: name`.
+    pub name: String,
+    /// Services, real servers and flows before the first packet.
+    pub tables: Tables,
+    /// True when the case is also run with real frames across namespaces.
+    pub wire: bool,
+    /// The packets, in order.
+    pub steps: Vec<Step>,
+}
+
+/// The state before the first packet.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tables {
+    /// Virtual services.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// Tracked connections.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
+    /// The established table takes no more flows.
+    #[serde(default)]
+    pub established_full: bool,
+    /// The established table was full a moment ago, so new flows are placed by consistent hash.
+    #[serde(default)]
+    pub overflowed: bool,
+    /// ICMP errors the director may send a second.
+    pub answers_per_second_max: Option<u64>,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// `tcp 192.0.2.10:80`, `udp [2001:db8::10]:53`.
+    pub at: String,
+    /// As ipvsadm calls it.
+    pub scheduler: String,
+    /// `fallback`, `port`.
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// Picks that a ring with a cursor has made already.
+    #[serde(default)]
+    pub cursor: u32,
+    /// In list order: the newest first.
+    pub reals: Vec<Real>,
+}
+
+/// A real server of a service. Addresses are unique among the tables of a case.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Real {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// The last weight that was not 0, where that matters (`mh`); by default the weight.
+    pub last_weight: Option<u32>,
+    /// MAC address of the next hop; by default `02:00:00:00:01:XX`, XX being the last byte of the address.
+    pub mac: Option<String>,
+    /// Interface packets leave by.
+    #[serde(default = "default_ifindex")]
+    pub ifindex: u32,
+    /// Active flows.
+    #[serde(default)]
+    pub active: i32,
+    /// Inactive flows.
+    #[serde(default)]
+    pub inactive: i32,
+    /// Deleted, but with flows left.
+    #[serde(default)]
+    pub removed: bool,
+    /// Its MAC address is not known.
+    #[serde(default)]
+    pub unresolved: bool,
+    /// Forwarding method: `direct` unless said otherwise.
+    pub method: Option<String>,
+    /// Upper connection threshold, 0 for none.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Lower connection threshold.
+    #[serde(default)]
+    pub lower_threshold: u32,
+}
+
+/// A tracked connection.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// `tcp 198.51.100.1:40000 > 192.0.2.10:80`.
+    pub flow: String,
+    /// Address of its real server.
+    pub real: IpAddr,
+    /// TCP state as in listings; `UDP` for UDP.
+    pub state: String,
+    /// Seconds until it ends; negative: it has ended and was not swept yet.
+    pub expires_in: i64,
+    /// `embryonic` or `established`; by default what the state implies.
+    pub table: Option<String>,
+}
+
+/// One packet and what becomes of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The packet, in the packet language.
+    #[serde(rename = "in")]
+    pub input: String,
+    /// The verdict's stable name.
+    pub verdict: String,
+    /// Shorthand for a packet sent on by direct routing: address of the real server. Implies MAC
+    /// addresses, TTL less one and the interface, and one packet in the real's statistics.
+    pub to: Option<IpAddr>,
+    /// The packet that leaves, in full. A packet that passes is unchanged without saying so.
+    pub out: Option<String>,
+    /// The packet that leaves, as changes of the one that came.
+    pub change: Option<String>,
+    /// Interface that the packet leaves by; 0 is the one it came by.
+    pub interface: Option<u32>,
+    /// The packet's flow afterwards.
+    pub flow: Option<FlowAfter>,
+    /// Active and inactive flows afterwards, by real server; others are not looked at.
+    #[serde(default)]
+    pub load: BTreeMap<IpAddr, (i32, i32)>,
+    /// What the step adds to the statistics of a real server; others must not change.
+    #[serde(default)]
+    pub stats: BTreeMap<IpAddr, StatsAdded>,
+}
+
+/// What is known about the packet's flow after the step.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum FlowAfter {
+    /// `none`: there must be no flow.
+    Word(String),
+    /// There must be this flow.
+    Is(FlowIs),
+}
+
+/// A flow that must be there after the step.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowIs {
+    /// Address of its real server.
+    pub real: IpAddr,
+    /// TCP state as in listings; `UDP` for UDP.
+    pub state: String,
+    /// Seconds until it ends, counted from the packet.
+    pub expires_in: i64,
+    /// `embryonic` or `established`.
+    pub table: String,
+}
+
+/// Change of a real server's statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsAdded {
+    /// Flows scheduled.
+    #[serde(default)]
+    pub connections: u64,
+    /// Packets.
+    #[serde(default)]
+    pub packets: u64,
+    /// Bytes from the IP header on.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Interface index of real servers when a case does not say: far from any real one.
+fn default_ifindex() -> u32 {
+    7
+}

@@ -1,0 +1,259 @@
+//! The tables in memory, and the runner on the core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+
+use abi::{
+    Address, Answers, Counters, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot, Verdict,
+    vip_filter_bit,
+};
+use forward::Tables;
+use forward::tables::{SCAN_MAX, Scan};
+
+use crate::case::{Compiled, Seen, SeenFlow};
+use crate::strict::{Refused, StrictBytes};
+
+/// Which of the two flow tables, and the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle {
+    embryonic: bool,
+    key: FlowKey,
+}
+
+/// Every table of the packet path, in ordered maps. One thread, no limits but the one on established
+/// flows; nothing expires by itself.
+#[derive(Debug, Default)]
+pub struct MemoryTables {
+    settings: Settings,
+    vip_filter: BTreeSet<(u32, u64)>,
+    services: BTreeMap<ServiceKey, Service>,
+    slots: Vec<Slot>,
+    reals: Vec<Real>,
+    established_full: bool,
+    overflow_until_ns: Cell<u64>,
+    answers: Cell<Answers>,
+    cursors: RefCell<Vec<u64>>,
+    loads: RefCell<Vec<Load>>,
+    counters: RefCell<Vec<Counters>>,
+    established: RefCell<BTreeMap<FlowKey, Flow>>,
+    embryonic: RefCell<BTreeMap<FlowKey, Flow>>,
+    verdicts: RefCell<BTreeMap<Verdict, u64>>,
+}
+
+impl MemoryTables {
+    /// The tables of a case.
+    #[must_use]
+    pub fn new(tables: &Compiled) -> Self {
+        let (embryonic, established): (Vec<_>, Vec<_>) =
+            tables.flows.iter().copied().partition(|(_, flow)| flow.flags & abi::FLOW_EMBRYONIC != 0);
+        Self {
+            settings: tables.settings,
+            vip_filter: tables.services.iter().map(|(key, _)| vip_filter_bit(&key.address)).collect(),
+            services: tables.services.iter().copied().collect(),
+            slots: tables.slots.clone(),
+            reals: tables.reals.clone(),
+            established_full: tables.established_full,
+            overflow_until_ns: Cell::new(tables.overflow_until_ns),
+            answers: Cell::default(),
+            cursors: RefCell::new(tables.cursors.iter().map(|picks| u64::from(*picks)).collect()),
+            loads: RefCell::new(tables.loads.clone()),
+            counters: RefCell::new(vec![Counters::default(); tables.reals.len()]),
+            established: RefCell::new(established.into_iter().collect()),
+            embryonic: RefCell::new(embryonic.into_iter().collect()),
+            verdicts: RefCell::default(),
+        }
+    }
+
+    /// The flow with this key, and whether it is in the embryonic table.
+    #[must_use]
+    pub fn find_flow(&self, key: &FlowKey) -> Option<(Flow, bool)> {
+        let established = self.established.borrow().get(key).map(|flow| (*flow, false));
+        established.or_else(|| self.embryonic.borrow().get(key).map(|flow| (*flow, true)))
+    }
+
+    /// All flows, those of the embryonic table last.
+    #[must_use]
+    pub fn flows(&self) -> Vec<(FlowKey, Flow)> {
+        let (established, embryonic) = (self.established.borrow(), self.embryonic.borrow());
+        established.iter().chain(embryonic.iter()).map(|(key, flow)| (*key, *flow)).collect()
+    }
+
+    /// Load of each real server.
+    #[must_use]
+    pub fn loads(&self) -> Vec<Load> {
+        self.loads.borrow().clone()
+    }
+
+    /// Statistics of each real server.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Counters> {
+        self.counters.borrow().clone()
+    }
+
+    /// How often each verdict was counted.
+    #[must_use]
+    pub fn verdicts(&self) -> BTreeMap<Verdict, u64> {
+        self.verdicts.borrow().clone()
+    }
+
+    /// Runs the core on one packet; also says what [`StrictBytes`] refused.
+    #[must_use]
+    pub fn run(&self, packet: Vec<u8>, key: Option<&FlowKey>, now_ns: u64) -> (Seen, Refused) {
+        let before = self.counters();
+        let (outcome, bytes) = forward::decide(StrictBytes::new(packet), self, now_ns);
+        let refused = bytes.refused();
+        let flow = key.and_then(|key| self.find_flow(key)).map(|(flow, embryonic)| SeenFlow {
+            flow,
+            expires_in_ns: flow.expires_ns.wrapping_sub(now_ns).cast_signed(),
+            embryonic,
+        });
+        let seen = Seen {
+            verdict: outcome.verdict,
+            bytes: bytes.into_bytes(),
+            ifindex: Some(outcome.ifindex),
+            flow,
+            loads: self.loads(),
+            added: added(&before, &self.counters()),
+            clock_slack_ns: 0,
+        };
+        (seen, refused)
+    }
+
+    fn table(&self, embryonic: bool) -> &RefCell<BTreeMap<FlowKey, Flow>> {
+        if embryonic { &self.embryonic } else { &self.established }
+    }
+}
+
+/// What was added to each real server's statistics between two readings.
+#[must_use]
+pub fn added(before: &[Counters], after: &[Counters]) -> Vec<Counters> {
+    let pairs = before.iter().zip(after);
+    let difference = pairs.map(|(before, after)| Counters {
+        connections: after.connections - before.connections,
+        in_packets: after.in_packets - before.in_packets,
+        in_bytes: after.in_bytes - before.in_bytes,
+        out_packets: after.out_packets - before.out_packets,
+        out_bytes: after.out_bytes - before.out_bytes,
+    });
+    difference.collect()
+}
+
+impl Tables for MemoryTables {
+    type Flow = Handle;
+
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.settings)
+    }
+
+    fn may_be_vip(&self, address: &Address) -> bool {
+        self.vip_filter.contains(&vip_filter_bit(address))
+    }
+
+    fn established(&self, key: &FlowKey) -> Option<Handle> {
+        self.established.borrow().contains_key(key).then_some(Handle { embryonic: false, key: *key })
+    }
+
+    fn embryonic(&self, key: &FlowKey) -> Option<Handle> {
+        self.embryonic.borrow().contains_key(key).then_some(Handle { embryonic: true, key: *key })
+    }
+
+    fn flow(&self, handle: Handle) -> Flow {
+        self.table(handle.embryonic).borrow().get(&handle.key).copied().unwrap_or_default()
+    }
+
+    fn set_flow(&self, handle: Handle, flow: &Flow) {
+        // As in the kernel: writing through a handle never makes an entry that is gone.
+        if let Some(place) = self.table(handle.embryonic).borrow_mut().get_mut(&handle.key) {
+            *place = *flow;
+        }
+    }
+
+    fn insert_established(&self, key: &FlowKey, flow: &Flow) -> bool {
+        let mut table = self.established.borrow_mut();
+        if self.established_full && !table.contains_key(key) {
+            return false;
+        }
+        table.insert(*key, *flow);
+        true
+    }
+
+    fn insert_embryonic(&self, key: &FlowKey, flow: &Flow) -> bool {
+        self.embryonic.borrow_mut().insert(*key, *flow);
+        true
+    }
+
+    fn remove_established(&self, key: &FlowKey) -> bool {
+        self.established.borrow_mut().remove(key).is_some()
+    }
+
+    fn remove_embryonic(&self, key: &FlowKey) -> bool {
+        self.embryonic.borrow_mut().remove(key).is_some()
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.services.get(key).copied()
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        self.slots.get(index as usize).copied()
+    }
+
+    fn real(&self, index: u32) -> Option<Real> {
+        self.reals.get(index as usize).copied()
+    }
+
+    fn load(&self, index: u32) -> Load {
+        self.loads.borrow().get(index as usize).copied().unwrap_or_default()
+    }
+
+    fn add_load(&self, index: u32, delta: Load) {
+        if let Some(load) = self.loads.borrow_mut().get_mut(index as usize) {
+            load.active = load.active.wrapping_add(delta.active);
+            load.inactive = load.inactive.wrapping_add(delta.inactive);
+        }
+    }
+
+    fn advance_cursor(&self, service: u32) -> u64 {
+        let mut cursors = self.cursors.borrow_mut();
+        let Some(cursor) = cursors.get_mut(service as usize) else { return 0 };
+        let picked = *cursor;
+        *cursor = cursor.wrapping_add(1);
+        picked
+    }
+
+    fn scan<S: Scan>(&self, count: u32, scan: &mut S) {
+        for index in 0..count.min(SCAN_MAX) {
+            if !scan.step(self, index) {
+                return;
+            }
+        }
+    }
+
+    fn overflow_until_ns(&self) -> u64 {
+        self.overflow_until_ns.get()
+    }
+
+    fn set_overflow_until_ns(&self, until_ns: u64) {
+        self.overflow_until_ns.set(until_ns);
+    }
+
+    fn answers(&self) -> Answers {
+        self.answers.get()
+    }
+
+    fn set_answers(&self, answers: Answers) {
+        self.answers.set(answers);
+    }
+
+    fn count_in(&self, real: u32, bytes: u32, connection: bool) {
+        if let Some(counters) = self.counters.borrow_mut().get_mut(real as usize) {
+            counters.in_packets += 1;
+            counters.in_bytes += u64::from(bytes);
+            counters.connections += u64::from(connection);
+        }
+    }
+
+    fn count_verdict(&self, verdict: Verdict) {
+        *self.verdicts.borrow_mut().entry(verdict).or_default() += 1;
+    }
+}

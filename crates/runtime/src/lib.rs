@@ -6,8 +6,10 @@
 
 pub mod chain;
 pub mod clock;
+pub mod control;
 pub mod lock;
 pub mod logging;
+pub mod names;
 pub mod random;
 pub mod signals;
 

@@ -91,6 +91,12 @@ need_run() {
 
 need_lint() {
     have shellcheck || want shellcheck
+    # The eBPF programs need the clippy of their own compiler.
+    if ! debian_bpf_rust && nightly_with_source; then
+        :
+    elif [[ ! -x /usr/bin/cargo-clippy ]]; then
+        want rust-web-clippy
+    fi
     { cargo clippy --version && cargo fmt --version; } >/dev/null 2>&1 && return
     if have rustup && [[ $(type -P cargo) != /usr/bin/cargo ]]; then
         RUSTUP_COMPONENTS=1

@@ -30,11 +30,18 @@ struct Toolchain {
     build_std: bool,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Let clippy look at them too; a warning is an error
+    #[arg(long)]
+    lint: bool,
+}
+
 /// Builds every program and leaves the objects in `target/bpf/NAME.o`.
 ///
 /// # Errors
 /// No toolchain, no linker, or the build failed; each says what to do.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let manifest = root.join("bpf/Cargo.toml");
     let Some(toolchain) = find_toolchain() else {
         bail!("no compiler for {TARGET} was found.\n{HELP}");
@@ -43,14 +50,14 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         bail!("bpf-linker is not on PATH.\n{HELP}");
     }
     let build_dir = root.join("target/bpf-build");
-    let mut command = cargo(&toolchain);
-    command.arg("build").args(["--release", "--quiet", "--target", TARGET]);
-    command.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&build_dir);
-    if toolchain.build_std {
-        command.args(["-Z", "build-std=core"]);
+    if options.lint {
+        let mut command = compile(&toolchain, "clippy", &manifest, &build_dir);
+        command.args(["--", "-D", "warnings", "-D", "clippy::undocumented_unsafe_blocks"]);
+        if !succeeds(&mut command)? {
+            bail!("clippy does not like the eBPF programs, or is not there (Debian package rust-web-clippy)");
+        }
     }
-    let status = command.status().with_context(|| format!("cannot run {}", toolchain.cargo.display()))?;
-    if !status.success() {
+    if !succeeds(&mut compile(&toolchain, "build", &manifest, &build_dir))? {
         bail!(
             "building the eBPF programs failed. Compiler: {}; the LLVM that bpf-linker is built with \
              must not be older than the compiler's",
@@ -65,6 +72,23 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         replace(&out.join(name).with_extension("o"), &object)?;
     }
     replace(&out.join("toolchain.txt"), toolchain.version.as_bytes())
+}
+
+/// A cargo command that compiles the eBPF workspace.
+fn compile(toolchain: &Toolchain, subcommand: &str, manifest: &Path, build_dir: &Path) -> Command {
+    let mut command = cargo(toolchain);
+    command.args([subcommand, "--release", "--quiet", "--target", TARGET]);
+    command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(build_dir);
+    if toolchain.build_std {
+        command.args(["-Z", "build-std=core"]);
+    }
+    command
+}
+
+fn succeeds(command: &mut Command) -> anyhow::Result<bool> {
+    let status =
+        command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    Ok(status.success())
 }
 
 /// Finds a toolchain: Debian's first (nothing is compiled twice), then a rustup nightly.
@@ -125,6 +149,12 @@ fn cargo(toolchain: &Toolchain) -> Command {
     let mut command = Command::new(&toolchain.cargo);
     clean(&mut command);
     command.env("RUSTC", &toolchain.rustc);
+    // cargo looks for its clippy on PATH; the one beside this compiler must come first.
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let beside = toolchain.rustc.parent().map(Path::to_owned);
+    if let Ok(paths) = std::env::join_paths(beside.into_iter().chain(std::env::split_paths(&paths))) {
+        command.env("PATH", paths);
+    }
     // The stable compiler refuses the unstable features that aya-ebpf and build-std need without it.
     command.env("RUSTC_BOOTSTRAP", "1");
     command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));

@@ -19,7 +19,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", about = "The chores of the workspace")]
 enum Chore {
     /// Build the eBPF programs into target/bpf, with whichever toolchain is there
-    BuildBpf,
+    BuildBpf(build_bpf::Options),
     /// Check the rules of the house: tiers, sizes, unsafe code, forbidden words
     Tidy,
     /// Run every test; the last line reads: N passed, N failed, N skipped
@@ -31,7 +31,7 @@ enum Chore {
 fn main() -> ExitCode {
     let root = root();
     let result = match Chore::parse() {
-        Chore::BuildBpf => build_bpf::run(&root).map(|()| true),
+        Chore::BuildBpf(options) => build_bpf::run(&root, &options).map(|()| true),
         Chore::Tidy => tidy::run(&root),
         Chore::Test(options) => test::run(&root, &options),
         Chore::Verify(options) => verify::run(&root, &options),

@@ -3,31 +3,55 @@
 //! `./dev verify` runs it on this machine and, unchanged, inside the VM. It attaches nothing and pins
 //! nothing: the programs are gone when it ends. Deliberately absent: any judgement of the numbers.
 
+use std::io;
 use std::process::ExitCode;
 
+use abi::Limits;
+use kernel::{Datapath, LoadError, ProgramError};
+
+/// Small tables: their size changes nothing for the verifier, and the VM has little memory.
+const LIMITS: Limits = Limits {
+    services_max: 64,
+    reals_max: 64,
+    slots_max: 4096,
+    embryonic_flows_max: 1024,
+    established_flows_max: 1024,
+};
+
+#[derive(Debug, thiserror::Error)]
+enum VerifyError {
+    #[error("cannot read the kernel's release from /proc/sys/kernel/osrelease")]
+    Release(#[source] io::Error),
+    #[error("the eBPF programs do not load on this kernel")]
+    Load(#[from] LoadError),
+    #[error("the programs loaded, but the kernel does not tell what they cost")]
+    Info(#[from] ProgramError),
+}
+
 fn main() -> ExitCode {
-    let release = match std::fs::read_to_string("/proc/sys/kernel/osrelease") {
-        Ok(release) => release.trim().to_owned(),
-        Err(error) => {
-            eprintln!(
-                "sluice-verify: cannot read the kernel's release from /proc/sys/kernel/osrelease: {error}"
-            );
-            return ExitCode::FAILURE;
+    match measure() {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
         }
-    };
-    let programs = match kernel::verify_programs() {
-        Ok(programs) => programs,
         Err(error) => {
-            eprintln!("sluice-verify: kernel {release}: {}", runtime::Chain(&error));
-            return ExitCode::FAILURE;
+            runtime::print_error(&error);
+            ExitCode::FAILURE
         }
-    };
-    let programs: Vec<_> = programs
-        .iter()
-        .map(
-            |(name, verified, jited)| serde_json::json!({"name": name, "verified": verified, "jited": jited}),
-        )
-        .collect();
-    println!("{}", serde_json::json!({"release": release, "programs": programs}));
-    ExitCode::SUCCESS
+    }
+}
+
+fn measure() -> Result<serde_json::Value, VerifyError> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(VerifyError::Release)?;
+    let datapath = Datapath::load(&LIMITS)?;
+    let mut programs = Vec::new();
+    for program in datapath.programs() {
+        let info = program.info()?;
+        programs.push(serde_json::json!({
+            "name": program.name(),
+            "verified": info.verified_instructions,
+            "jited": info.jited_bytes,
+        }));
+    }
+    Ok(serde_json::json!({"release": release.trim(), "programs": programs}))
 }

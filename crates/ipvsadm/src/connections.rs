@@ -43,8 +43,9 @@ fn line(out: &mut String, connection: &Connection, engine_data: bool, writer: Wr
         "{:<3} {expires:<6} {:<11} {client:<18} {virtual_address:<18}",
         connection.protocol, connection.state
     );
+    // These widths do not fit the title's: that is how the classic tool prints them.
     let _ = match (&connection.engine, &connection.engine_data) {
-        (Some(engine), Some(data)) if engine_data => writeln!(out, " {real:<18} {engine:<16} {data}"),
+        (Some(engine), Some(data)) if engine_data => writeln!(out, " {real:<16} {engine:<18} {data}"),
         _ => writeln!(out, " {real}"),
     };
 }

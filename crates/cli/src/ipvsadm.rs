@@ -1,0 +1,197 @@
+//! The classic tool, `ipvsadm`, with its helpers `ipvsadm-save` and `ipvsadm-restore`: standard streams, the
+//! director's socket and the machine's names around the crate `ipvsadm`.
+//!
+//! Unlike the classic tool it needs the director only once there is something to ask: usage errors, help and
+//! version come without one.
+
+use api::{Change, Changes, Connection, Connections, Outcomes, Protocol, Refusal, Services};
+use ipvsadm::{Daemon, DaemonRefusal, DaemonRole, Director, Names, Output, Unreachable};
+use runtime::Chain;
+use runtime::control::{Client, ControlError, SOCKET_VARIABLE};
+use runtime::names::SystemNames;
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Longest input of a restore, in bytes.
+const INPUT_BYTES_MAX: u64 = 64 << 20;
+
+/// Most pages of flows asked for; a director that gives more has lost its way.
+const CONNECTION_PAGES_MAX: usize = 100_000;
+
+/// Exit code when the director cannot be used or the machine fails, as for a usage error.
+const FAILED: u8 = 2;
+
+/// Runs the tool. `args` starts with the name it was called by, which chooses between the tool and its helpers.
+pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
+    let mut words = args.iter().map(|word| word.to_string_lossy().into_owned());
+    let program = words.next().unwrap_or_else(|| "ipvsadm".to_owned());
+    let words: Vec<String> = words.collect();
+    let name = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned());
+    let code = match name.as_deref() {
+        Some("ipvsadm-save") => save(&program, &words),
+        Some("ipvsadm-restore") => restore(&program),
+        _ => tool(&program, &words),
+    };
+    ExitCode::from(code)
+}
+
+/// `ipvsadm-save [-n]`: `-S`, with the one option it knows. Other words are ignored, other options are not.
+fn save(program: &str, words: &[String]) -> u8 {
+    if words.iter().any(|word| word.starts_with('-') && word != "-n") {
+        let text = format!(
+            "{program}: writes the services to standard output as lines of ipvsadm options\n   \
+             -n: addresses and ports as numbers instead of names\n"
+        );
+        return print(&Output { stdout: String::new(), stderr: text, code: 1 });
+    }
+    let mut options = vec!["-S".to_owned()];
+    if words.iter().any(|word| word == "-n") {
+        options.push("-n".to_owned());
+    }
+    tool(program, &options)
+}
+
+/// `ipvsadm-restore`: input without comments, everything deleted, then the input restored.
+fn restore(program: &str) -> u8 {
+    let input = match read_input() {
+        Ok(input) => input,
+        Err(error) => return input_failure(&error),
+    };
+    let cleared = tool(program, &["-C".to_owned()]);
+    if cleared != 0 {
+        return cleared;
+    }
+    let mut director = Remote::new();
+    let mut lines = || ipvsadm::drop_comments(&input);
+    print(&ipvsadm::run(program, &["-R".to_owned()], &mut lines, &mut director, &MachineNames::default()))
+}
+
+/// One call of the tool.
+fn tool(program: &str, words: &[String]) -> u8 {
+    let mut director = Remote::new();
+    let mut failed = None;
+    let mut input = || {
+        read_input().unwrap_or_else(|error| {
+            failed = Some(error);
+            String::new()
+        })
+    };
+    let output = ipvsadm::run(program, words, &mut input, &mut director, &MachineNames::default());
+    match failed {
+        Some(error) => input_failure(&error),
+        None => print(&output),
+    }
+}
+
+fn read_input() -> io::Result<String> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > INPUT_BYTES_MAX {
+        return Err(io::Error::other(format!("more than {INPUT_BYTES_MAX} bytes; split it")));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn input_failure(error: &io::Error) -> u8 {
+    eprintln!("cannot read standard input: {}", Chain(error));
+    FAILED
+}
+
+/// Prints and gives the exit code back. A reader that went away is no failure.
+fn print(output: &Output) -> u8 {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(output.stdout.as_bytes()).and_then(|()| stdout.flush());
+    // There is nobody left to tell when standard error itself fails.
+    let _ = io::stderr().write_all(output.stderr.as_bytes());
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("cannot write to standard output: {}", Chain(&error));
+            FAILED
+        }
+        Ok(()) | Err(_) => output.code,
+    }
+}
+
+/// The director behind the control socket.
+struct Remote {
+    client: Client,
+}
+
+impl Remote {
+    fn new() -> Self {
+        Self { client: Client::from_variable(std::env::var_os(SOCKET_VARIABLE)) }
+    }
+}
+
+fn unreachable(error: ControlError) -> Unreachable {
+    Unreachable(Chain(&error).to_string())
+}
+
+impl Director for Remote {
+    fn change(&mut self, changes: Vec<Change>) -> Result<Vec<Option<Refusal>>, Unreachable> {
+        let request = Changes { atomic: false, changes };
+        match self.client.post::<_, Outcomes>("/v1/changes", &request) {
+            Ok(outcomes) => Ok(outcomes.refusals),
+            // A request refused as a whole is the refusal of each of its changes.
+            Err(ControlError::Refused(refusal)) => Ok(vec![Some(refusal); request.changes.len()]),
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+
+    fn services(&mut self) -> Result<Services, Unreachable> {
+        self.client.get("/v1/services").map_err(unreachable)
+    }
+
+    fn connections(&mut self) -> Result<Vec<Connection>, Unreachable> {
+        let mut all = Vec::new();
+        let mut path = "/v1/connections".to_owned();
+        for _ in 0..CONNECTION_PAGES_MAX {
+            let page: Connections = self.client.get(&path).map_err(unreachable)?;
+            all.extend(page.connections);
+            let Some(cursor) = page.next_cursor else {
+                return Ok(all);
+            };
+            path = format!("/v1/connections?cursor={cursor}");
+        }
+        Err(Unreachable(format!("the director gave more than {CONNECTION_PAGES_MAX} pages of connections")))
+    }
+
+    fn daemons(&mut self) -> Result<Vec<Daemon>, Unreachable> {
+        // This release's director has no synchronisation, so none can run.
+        Ok(Vec::new())
+    }
+
+    fn start_daemon(&mut self, _daemon: &Daemon) -> Result<Option<DaemonRefusal>, Unreachable> {
+        let text = "Connection synchronisation is not in this release of sluice";
+        Ok(Some(DaemonRefusal::Other(text.to_owned())))
+    }
+
+    fn stop_daemon(&mut self, _role: DaemonRole) -> Result<Option<DaemonRefusal>, Unreachable> {
+        Ok(Some(DaemonRefusal::NotRunning))
+    }
+}
+
+/// The machine's names, in the form the crate `ipvsadm` asks for them.
+#[derive(Default)]
+struct MachineNames(SystemNames);
+
+impl Names for MachineNames {
+    fn host_address(&self, name: &str) -> Option<Ipv4Addr> {
+        self.0.host_address(name)
+    }
+
+    fn service_port(&self, name: &str, protocol: Protocol) -> Option<u16> {
+        self.0.service_port(name, protocol)
+    }
+
+    fn host_name(&self, address: IpAddr) -> Option<String> {
+        self.0.host_name(address)
+    }
+
+    fn service_name(&self, port: u16, protocol: Protocol) -> Option<String> {
+        self.0.service_name(port, protocol)
+    }
+}

@@ -11,6 +11,8 @@ use super::{Flow, Real, Service, Tables};
 pub(super) const DIRECTOR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
 /// Nanoseconds a second.
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
+/// How long the consistent hash of an overflowed case goes on: longer than any runner takes.
+const OVERFLOW_NS: u64 = 600 * SECOND_NS;
 
 /// Why tables cannot be compiled: a mistake in the case.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +72,7 @@ impl Compiled {
             flows: Vec::new(),
             settings,
             established_full: tables.established_full,
-            overflow_until_ns: if tables.overflowed { now_ns + SECOND_NS } else { 0 },
+            overflow_until_ns: if tables.overflowed { now_ns + OVERFLOW_NS } else { 0 },
         };
         for service in &tables.services {
             compiled.add_service(service)?;

@@ -68,7 +68,7 @@ pub(super) fn mh(pool: &[Member]) -> Vec<Slot> {
     while taken < MH_SLOTS {
         for (member, place) in pool.iter().zip(&mut places).filter(|(member, _)| member.last_weight > 0) {
             let skip = hash(member, MH_KEYS[1]) as usize % (MH_SLOTS - 1) + 1;
-            for _ in 0..(member.last_weight / divisor >> shift).max(1) {
+            for _ in 0..((member.last_weight / divisor) >> shift).max(1) {
                 if taken == MH_SLOTS {
                     break;
                 }

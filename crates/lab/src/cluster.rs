@@ -262,7 +262,12 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError`].
-    pub fn start_downloads(&self, target: SocketAddr, count: usize, rate: u32) -> Result<Downloads, LabError> {
+    pub fn start_downloads(
+        &self,
+        target: SocketAddr,
+        count: usize,
+        rate: u32,
+    ) -> Result<Downloads, LabError> {
         Downloads::start(self.namespace(Node::Client)?, target, count, rate)
             .map_err(io_failed("start downloads"))
     }

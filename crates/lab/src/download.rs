@@ -39,7 +39,12 @@ impl Downloads {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(namespace: &Namespace, target: SocketAddr, count: usize, rate: u32) -> std::io::Result<Self> {
+    pub fn start(
+        namespace: &Namespace,
+        target: SocketAddr,
+        count: usize,
+        rate: u32,
+    ) -> std::io::Result<Self> {
         let shared: Shared = Arc::new(Mutex::new(vec![DownloadProgress::default(); count]));
         let (cancel, cancelled) = tokio::sync::oneshot::channel();
         let thread = {

@@ -54,9 +54,8 @@ impl Connection {
     pub async fn open(target: SocketAddr) -> Result<Self, RequestError> {
         let stream = TcpStream::connect(target).await.map_err(RequestError::Connect)?;
         stream.set_nodelay(true).map_err(RequestError::Connect)?;
-        let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(RequestError::Http)?;
+        let (sender, driver) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(RequestError::Http)?;
         // Its errors reach the sender as well.
         tokio::spawn(driver);
         Ok(Self { sender, target })
@@ -72,7 +71,11 @@ impl Connection {
     ///
     /// # Errors
     /// [`RequestError`].
-    pub async fn get(&mut self, path: &str, close: bool) -> Result<(String, Response<Incoming>), RequestError> {
+    pub async fn get(
+        &mut self,
+        path: &str,
+        close: bool,
+    ) -> Result<(String, Response<Incoming>), RequestError> {
         let mut request = Request::get(path).header("Host", self.target.to_string());
         if close {
             request = request.header("Connection", "close");

@@ -13,6 +13,7 @@
 //! Deliberately absent: the director itself. [`demo`] starts one; a test or benchmark starts what it wants in the director's namespace.
 
 pub mod address;
+pub mod bench;
 pub mod cluster;
 pub mod command;
 pub mod demo;

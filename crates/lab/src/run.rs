@@ -168,7 +168,8 @@ pub fn remove_stale() -> Result<(), RunError> {
     let Ok(entries) = std::fs::read_dir(runs) else { return Ok(()) };
     for entry in entries.flatten() {
         let directory = entry.path();
-        let (Some(id), false) = (entry.file_name().to_str().map(str::to_owned), directory.join("kept").exists())
+        let (Some(id), false) =
+            (entry.file_name().to_str().map(str::to_owned), directory.join("kept").exists())
         else {
             continue;
         };

@@ -5,6 +5,7 @@ use host::netns::NamespaceError;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -33,9 +34,6 @@ pub enum UdpError {
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-    /// A command line.
-    #[error("expected a name and one or more addresses such as 192.0.2.10:5300")]
-    Arguments,
 }
 
 /// Answers each datagram with `NAME ` and the datagram, from the address it came to. Never returns unless `stop` is set or the socket breaks.
@@ -130,8 +128,7 @@ pub fn ask(
     count: u32,
     patience: Duration,
 ) -> Result<UdpStats, UdpError> {
-    let local: SocketAddr =
-        if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let local: SocketAddr = if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let mut stats = UdpStats::default();
     let everywhere = vec![local; usize::try_from(count).unwrap_or(0)];
     for (number, socket) in bind(namespace, &everywhere)?.into_iter().enumerate() {
@@ -156,37 +153,37 @@ fn ask_once(socket: &UdpSocket, target: SocketAddr, number: usize, patience: Dur
     (rest == question).then(|| server.to_owned())
 }
 
-/// The hidden subcommand `lab-udp-echo NAME ADDRESS...`: echoes until it is killed, for a cluster that outlives its maker.
-///
-/// # Errors
-/// When the arguments are wrong or an address cannot be bound.
-pub fn echo_main(arguments: &[String]) -> Result<(), UdpError> {
-    let (name, words) = arguments.split_first().ok_or(UdpError::Arguments)?;
-    let addresses: Result<Vec<SocketAddr>, _> = words.iter().map(|word| word.parse()).collect();
-    let addresses = addresses.map_err(|_| UdpError::Arguments)?;
-    if addresses.is_empty() {
-        return Err(UdpError::Arguments);
+/// The words of the hidden subcommand `lab-udp-echo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EchoOptions {
+    /// Name to answer with.
+    pub name: String,
+    /// Addresses with ports to answer on, such as 192.0.2.10:5300.
+    #[arg(required = true)]
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// `sluice lab-udp-echo`: echoes until it is killed, for a cluster that outlives its maker.
+#[must_use]
+pub fn main(options: &EchoOptions) -> ExitCode {
+    let echo = Namespace::current()
+        .map_err(UdpError::Namespace)
+        .and_then(|here| Echo::start(&here, &options.name, &options.addresses));
+    match echo {
+        Ok(echo) => {
+            // Nothing sets the flag: this process is ended by a signal, unless a socket breaks.
+            while echo.threads.iter().all(|thread| !thread.is_finished()) {
+                std::thread::sleep(POLL);
+            }
+        }
+        Err(error) => runtime::print_error(&error),
     }
-    let here = Namespace::current().map_err(UdpError::Namespace)?;
-    let echo = Echo::start(&here, name, &addresses)?;
-    // Nothing sets the flag: this process is ended by a signal.
-    while !echo.threads.is_empty() && echo.threads.iter().all(|thread| !thread.is_finished()) {
-        std::thread::sleep(POLL);
-    }
-    Ok(())
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_command_line_is_checked() {
-        for words in [&[][..], &["real1"], &["real1", "192.0.2.10"]] {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            assert!(matches!(echo_main(&words), Err(UdpError::Arguments)), "{words:?}");
-        }
-    }
 
     #[test]
     fn each_datagram_is_answered_by_name() {

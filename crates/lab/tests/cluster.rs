@@ -25,7 +25,8 @@ fn real(number: u32, ipv6: bool, port: u16) -> SocketAddr {
 /// Sends the client's packets for the VIP straight to one real server, as a director would.
 fn stand_in_for_director(lab: &Lab, number: u32) {
     let link = lab.exec_in(Node::Real(number), "ip", &["-o", "link", "show", "eth0"]).expect("ip link");
-    let mac = link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned();
+    let mac =
+        link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned();
     for ipv6 in [false, true] {
         let vip = vip(ipv6, 0).ip().to_string();
         lab.exec_in(Node::Client, "ip", &["neighbour", "replace", &vip, "lladdr", &mac, "dev", "eth0"])

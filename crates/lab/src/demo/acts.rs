@@ -1,0 +1,430 @@
+//! The acts: what an operator does to a cluster, what should come of it, and what did.
+
+use super::board::Board;
+use super::director::Director;
+use super::judge::{
+    all_whole, describe_downloads, describe_load, describe_shares, describe_udp, downloads_by_server,
+    is_balanced, shares_are_equal,
+};
+use super::listing::{self, Row};
+use super::report::Outcome;
+use super::{Cancel, DemoError, io_failed};
+use crate::address::{HTTP_PORT, Node, UDP_PORT, vip};
+use crate::cluster::{Lab, LabOptions, UdpEcho};
+use crate::download::Downloads;
+use crate::load::{LoadHandle, LoadMode, LoadOptions, LoadStats};
+use crate::udp;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How far a share may be from the fair one, in percentage points.
+const TOLERANCE_POINTS: f64 = 3.0;
+/// The same for the few UDP questions.
+const UDP_TOLERANCE_POINTS: f64 = 7.0;
+/// How long traffic is watched before it is judged.
+const WINDOW: Duration = Duration::from_millis(2500);
+/// What was under way when something changed has ended after this.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long downloads may take.
+const DOWNLOADS_MAX: Duration = Duration::from_secs(25);
+/// Between two readings of the table for the screen.
+const TABLE_EVERY: Duration = Duration::from_millis(500);
+/// UDP questions for each address family.
+const UDP_QUESTIONS: u32 = 60;
+
+/// One act.
+#[derive(Clone, Copy)]
+pub struct Act {
+    /// Its name, stable.
+    pub name: &'static str,
+    /// Plays it. The first act makes the stage and has nothing to play.
+    pub play: fn(&str, &mut Stage) -> Result<Outcome, DemoError>,
+}
+
+/// Every act in order.
+pub const ACTS: [Act; 8] = [
+    Act { name: "set up", play: |name, stage| stage.is_up(name) },
+    Act { name: "balance", play: |name, stage| stage.balance(name) },
+    Act { name: "add a server", play: |name, stage| stage.add(name) },
+    Act { name: "drain a server", play: |name, stage| stage.drain(name) },
+    Act { name: "remove a server", play: |name, stage| stage.remove(name) },
+    Act { name: "restart the director", play: |name, stage| stage.restart(name) },
+    Act { name: "IPv6", play: |name, stage| stage.ipv6(name) },
+    Act { name: "UDP", play: |name, stage| stage.udp(name) },
+];
+
+/// The cluster with its director and its load.
+#[derive(Debug)]
+pub struct Stage {
+    // Dropped in this order: whoever uses the cluster first, the cluster last.
+    table: Option<TableReader>,
+    load: LoadHandle,
+    director: Director,
+    lab: Lab,
+    drained: Option<u32>,
+    cancel: Cancel,
+}
+
+impl Stage {
+    /// Makes the cluster, starts the director, configures three real servers and starts the load.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub fn set_up(
+        act: &str,
+        program: PathBuf,
+        keep: bool,
+        cancel: &Cancel,
+        board: &Board,
+    ) -> Result<(Self, Outcome), DemoError> {
+        let udp_echo = if keep { UdpEcho::Program(program.clone()) } else { UdpEcho::Threads };
+        let lab = Lab::new(LabOptions { reals: 3, udp_echo })?;
+        cancel.check()?;
+        let director = Director::start(&lab, program, cancel)?;
+        let service = vip(false, HTTP_PORT);
+        director.front().ipvsadm(&format!("-A -t {service} -s rr"))?;
+        for number in lab.reals() {
+            director.front().ipvsadm(&add_command(service, number))?;
+        }
+        let table = TableReader::start(&director, board)?;
+        cancel.sleep(SETTLE)?;
+        let load = lab.start_load(LoadOptions::new(service))?;
+        board.show_load(load.watch());
+        let mut stage =
+            Self { table: Some(table), load, director, lab, drained: None, cancel: cancel.clone() };
+        let outcome = stage.is_up(act)?;
+        Ok((stage, outcome))
+    }
+
+    /// Leaves everything running; gives the words how to enter and end it.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub fn keep(self) -> Result<String, DemoError> {
+        let Self { table, load, director, lab, .. } = self;
+        drop(table);
+        drop(load);
+        let program = director.front().program().display().to_string();
+        let socket = director.front().socket().display().to_string();
+        let (run, client) = (lab.run_id().to_owned(), lab.namespace_name(Node::Client));
+        director.release();
+        lab.keep()?;
+        Ok(format!(
+            "The cluster runs on.\n  enter it:  ip netns exec {client} bash\n  \
+             ask it:    ip netns exec {client} curl http://{}/\n  \
+             its table: SLUICE_SOCKET={socket} {program} ipvsadm -L -n\n  \
+             end it:    {program} demo --end {run}",
+            vip(false, HTTP_PORT).ip()
+        ))
+    }
+
+    fn rows(&self) -> Result<Vec<Row>, DemoError> {
+        Ok(listing::rows(&self.director.front().ipvsadm("-L -n")?))
+    }
+
+    /// What the load sees during one window from now on.
+    fn watch(&self, window: Duration) -> Result<LoadStats, DemoError> {
+        let before = self.load.stats();
+        self.cancel.sleep(window)?;
+        Ok(self.load.stats().since(&before))
+    }
+
+    fn is_up(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let listed = self.rows()?.len();
+        let reals = self.lab.reals().len();
+        let answered =
+            self.cancel.wait_until(Duration::from_secs(5), || self.load.stats().share.len() >= reals)?;
+        let stats = self.load.stats();
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: format!("{reals} real servers in the table, each answers through the VIP"),
+            seen: format!("{listed} in the table, {} answer, {} failures", stats.share.len(), stats.failed),
+            ok: answered && listed == reals && stats.failed == 0,
+        })
+    }
+
+    fn balance(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let servers = names(&self.lab.reals());
+        let stats = self.watch(WINDOW)?;
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: fair("new connections", servers.len(), TOLERANCE_POINTS),
+            seen: describe_load(&stats),
+            ok: is_balanced(&stats, &servers, TOLERANCE_POINTS),
+        })
+    }
+
+    fn add(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let before = self.load.stats();
+        let number = self.lab.add_real()?;
+        self.director.front().ipvsadm(&add_command(vip(false, HTTP_PORT), number))?;
+        let name = Node::Real(number).name();
+        let begun = Instant::now();
+        let joined = self.cancel.wait_until(Duration::from_secs(5), || {
+            self.load.stats().since(&before).share.contains_key(&name)
+        })?;
+        let after = begun.elapsed();
+        let servers = names(&self.lab.reals());
+        self.cancel.sleep(SETTLE)?;
+        let stats = self.watch(WINDOW)?;
+        let failed = self.load.stats().since(&before).failed;
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: format!("{name} joins; {}", fair("new connections", servers.len(), TOLERANCE_POINTS)),
+            seen: format!("first answer after {} ms; {}", after.as_millis(), describe_load(&stats)),
+            ok: joined && failed == 0 && is_balanced(&stats, &servers, TOLERANCE_POINTS),
+        })
+    }
+
+    fn drain(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let before = self.load.stats();
+        let service = vip(false, HTTP_PORT);
+        let downloads = self.lab.start_downloads(service, 12, 128 * 1024)?;
+        self.wait(&downloads, Downloads::all_begun, Duration::from_secs(5))?;
+        let by_server = downloads_by_server(&downloads.progress());
+        // The one with most open connections: it has something to lose.
+        let busiest = by_server.iter().max_by_key(|(_, count)| **count).map(|(name, _)| name.clone());
+        let number = self.lab.reals().into_iter().find(|n| Some(Node::Real(*n).name()) == busiest);
+        let Some(number) = number else { return Ok(not_begun(act, &downloads)) };
+        let name = Node::Real(number).name();
+        let open = by_server.get(&name).copied().unwrap_or(0);
+        let real = SocketAddr::new(Node::Real(number).v4().into(), HTTP_PORT);
+        self.director.front().ipvsadm(&format!("-e -t {service} -r {real} -g -w 0"))?;
+        self.drained = Some(number);
+        self.cancel.sleep(SETTLE)?;
+        let drained = self.load.stats();
+        let active = self.rows()?.iter().find(|row| row.real == real).map_or(0, |row| row.active);
+        self.cancel.sleep(Duration::from_secs(1))?;
+        self.wait(&downloads, Downloads::all_ended, DOWNLOADS_MAX)?;
+        let now = self.load.stats();
+        let new = now.since(&drained).share.get(&name).copied().unwrap_or(0);
+        let failed = now.since(&before).failed;
+        let progress = downloads.progress();
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: format!(
+                "{name}, drained by weight 0, gets no new connection; its {open} downloads finish, nothing fails"
+            ),
+            seen: format!(
+                "{new} new connections, {active} active just after; {}; {failed} requests failed",
+                describe_downloads(&progress)
+            ),
+            ok: new == 0 && failed == 0 && active >= open as u64 && all_whole(&progress),
+        })
+    }
+
+    fn remove(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let before = self.load.stats();
+        let Some(number) = self.drained.take() else {
+            return Ok(Outcome {
+                act: act.to_owned(),
+                expected: "the drained server is removed".to_owned(),
+                seen: "no server was drained".to_owned(),
+                ok: false,
+            });
+        };
+        let service = vip(false, HTTP_PORT);
+        let real = SocketAddr::new(Node::Real(number).v4().into(), HTTP_PORT);
+        self.director.front().ipvsadm(&format!("-d -t {service} -r {real}"))?;
+        self.lab.remove_real(number)?;
+        let servers = names(&self.lab.reals());
+        let stats = self.watch(WINDOW)?;
+        let listed = self.rows()?.iter().any(|row| row.real == real);
+        let failed = self.load.stats().since(&before).failed;
+        let name = Node::Real(number).name();
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: format!(
+                "{name} leaves the table; {}",
+                fair("new connections", servers.len(), TOLERANCE_POINTS)
+            ),
+            seen: format!(
+                "{name} is {}; {}",
+                if listed { "still listed" } else { "gone" },
+                describe_load(&stats)
+            ),
+            ok: !listed && failed == 0 && is_balanced(&stats, &servers, TOLERANCE_POINTS),
+        })
+    }
+
+    fn restart(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let service = vip(false, HTTP_PORT);
+        let before = self.load.stats();
+        let table = listing::configured(&self.rows()?);
+        let keep_alive = LoadOptions {
+            mode: LoadMode::KeepAlive,
+            workers: 4,
+            rate_per_s: 80,
+            ..LoadOptions::new(service)
+        };
+        let keep_alive = self.lab.start_load(keep_alive)?;
+        let downloads = self.lab.start_downloads(service, 6, 80 * 1024)?;
+        self.wait(&downloads, Downloads::all_begun, Duration::from_secs(5))?;
+        self.director.crash();
+        let alone = self.watch(Duration::from_millis(1500))?;
+        self.director.start_again(&self.lab, &self.cancel)?;
+        let same = listing::configured(&self.rows()?) == table;
+        let adopted = self.director.front().status()?.replace(' ', "").contains("\"adopted\":true");
+        self.wait(&downloads, Downloads::all_ended, DOWNLOADS_MAX)?;
+        let progress = downloads.progress();
+        let kept = keep_alive.stop();
+        let stats = self.load.stats().since(&before);
+        let failed = stats.failed + kept.failed;
+        let failure = stats.failures.first().or(kept.failures.first());
+        let failure = failure.map(|text| format!("; first failure: {text}")).unwrap_or_default();
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: "killed and started again: requests go on meanwhile, none fails, open connections and \
+                       downloads live, the table is the same"
+                .to_owned(),
+            seen: format!(
+                "{} new connections while no director ran; {} requests and {} on open connections, {failed} failed; \
+                 {}; table {}; flows {}{failure}",
+                alone.answered,
+                stats.answered + stats.failed,
+                kept.answered + kept.failed,
+                describe_downloads(&progress),
+                if same { "the same" } else { "CHANGED" },
+                if adopted { "adopted" } else { "NOT adopted" },
+            ),
+            ok: alone.answered > 0
+                && failed == 0
+                && kept.answered > 0
+                && same
+                && adopted
+                && all_whole(&progress),
+        })
+    }
+
+    fn ipv6(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let servers = names(&self.lab.reals());
+        let service = vip(true, HTTP_PORT);
+        self.add_service("-t", service)?;
+        let options = LoadOptions { duration_max: WINDOW, ..LoadOptions::new(service) };
+        let load = self.lab.start_load(options)?;
+        self.cancel.sleep(WINDOW)?;
+        let stats = load.stop();
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: fair("new IPv6 connections", servers.len(), TOLERANCE_POINTS),
+            seen: describe_load(&stats),
+            ok: is_balanced(&stats, &servers, TOLERANCE_POINTS),
+        })
+    }
+
+    fn udp(&mut self, act: &str) -> Result<Outcome, DemoError> {
+        let servers = names(&self.lab.reals());
+        let client = self.lab.namespace(Node::Client)?.clone();
+        let mut ok = true;
+        let mut seen = Vec::new();
+        for ipv6 in [false, true] {
+            let service = vip(ipv6, UDP_PORT);
+            self.add_service("-u", service)?;
+            let stats = udp::ask(&client, service, UDP_QUESTIONS, Duration::from_millis(500))?;
+            self.cancel.check()?;
+            ok &= stats.lost == 0 && shares_are_equal(&stats.share, &servers, UDP_TOLERANCE_POINTS);
+            seen.push(format!("{}: {}", if ipv6 { "IPv6" } else { "IPv4" }, describe_udp(&stats)));
+        }
+        let total = self.load.stats();
+        seen.push(format!("HTTP meanwhile: {}, {} failed", describe_shares(&total.share), total.failed));
+        Ok(Outcome {
+            act: act.to_owned(),
+            expected: format!(
+                "{UDP_QUESTIONS} questions each by IPv4 and IPv6; {}",
+                fair("answers", servers.len(), UDP_TOLERANCE_POINTS)
+            ),
+            seen: seen.join("; "),
+            ok: ok && total.failed == 0,
+        })
+    }
+
+    fn add_service(&self, protocol: &str, service: SocketAddr) -> Result<(), DemoError> {
+        let front = self.director.front();
+        front.ipvsadm(&format!("-A {protocol} {service} -s rr"))?;
+        for number in self.lab.reals() {
+            let real = real_address(number, service);
+            front.ipvsadm(&format!("-a {protocol} {service} -r {real} -g -w 1"))?;
+        }
+        self.cancel.sleep(SETTLE)
+    }
+
+    fn wait(
+        &self,
+        downloads: &Downloads,
+        done: fn(&Downloads) -> bool,
+        patience: Duration,
+    ) -> Result<bool, DemoError> {
+        self.cancel.wait_until(patience, || done(downloads))
+    }
+}
+
+fn names(numbers: &[u32]) -> Vec<String> {
+    numbers.iter().map(|number| Node::Real(*number).name()).collect()
+}
+
+fn real_address(number: u32, service: SocketAddr) -> SocketAddr {
+    let node = Node::Real(number);
+    if service.is_ipv4() {
+        SocketAddr::new(node.v4().into(), service.port())
+    } else {
+        SocketAddr::new(node.v6().into(), service.port())
+    }
+}
+
+fn add_command(service: SocketAddr, number: u32) -> String {
+    format!("-a -t {service} -r {} -g -w 1", real_address(number, service))
+}
+
+fn fair(what: &str, servers: usize, points: f64) -> String {
+    let percent = 100.0 / servers.max(1) as f64;
+    format!(
+        "each of {servers} servers gets {percent:.1} % of the {what}, give or take {points} points; none fails"
+    )
+}
+
+fn not_begun(act: &str, downloads: &Downloads) -> Outcome {
+    Outcome {
+        act: act.to_owned(),
+        expected: "12 downloads begin".to_owned(),
+        seen: describe_downloads(&downloads.progress()),
+        ok: false,
+    }
+}
+
+/// Reads the table again and again for the screen.
+#[derive(Debug)]
+struct TableReader {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TableReader {
+    fn start(director: &Director, board: &Board) -> Result<Self, DemoError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (front, board, ended) = (director.front().clone(), board.clone(), Arc::clone(&stop));
+        let read = move || {
+            while !ended.load(Ordering::Relaxed) {
+                // While the director is down the last table stays on the screen.
+                if let Ok(table) = front.ipvsadm("-L -n") {
+                    board.show_table(table);
+                }
+                std::thread::sleep(TABLE_EVERY);
+            }
+        };
+        let thread = std::thread::Builder::new().name("table".to_owned()).spawn(read);
+        Ok(Self { stop, thread: Some(thread.map_err(io_failed("start a thread"))?) })
+    }
+}
+
+impl Drop for TableReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the acts tell the screen.
+
+use super::report::Outcome;
+use crate::load::LoadWatch;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How far an act is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActState {
+    /// Not begun.
+    Waiting,
+    /// Under way.
+    Running,
+    /// Ended.
+    Done(Outcome),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    acts: Vec<(String, ActState)>,
+    watch: Option<LoadWatch>,
+    table: String,
+    notes: Vec<String>,
+}
+
+/// The state of the demo, shared by the acts and the screen; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<Mutex<State>>);
+
+impl Board {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names every act, in order.
+    pub fn announce<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        self.state().acts = names.map(|name| (name.to_owned(), ActState::Waiting)).collect();
+    }
+
+    /// An act begins.
+    pub fn begin(&self, name: &str) {
+        self.set(name, ActState::Running);
+    }
+
+    /// An act has ended.
+    pub fn end(&self, outcome: Outcome) {
+        let name = outcome.act.clone();
+        self.set(&name, ActState::Done(outcome));
+    }
+
+    fn set(&self, name: &str, to: ActState) {
+        for (act, state) in &mut self.state().acts {
+            if act == name {
+                *state = to.clone();
+            }
+        }
+    }
+
+    /// The load to show.
+    pub fn show_load(&self, watch: LoadWatch) {
+        self.state().watch = Some(watch);
+    }
+
+    /// The `ipvsadm` table to show.
+    pub fn show_table(&self, table: String) {
+        self.state().table = table;
+    }
+
+    /// Something to print after the screen is gone.
+    pub fn note(&self, note: String) {
+        self.state().notes.push(note);
+    }
+
+    /// Every act and how far it is.
+    #[must_use]
+    pub fn acts(&self) -> Vec<(String, ActState)> {
+        self.state().acts.clone()
+    }
+
+    /// The outcomes so far.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let acts = self.acts();
+        acts.into_iter()
+            .filter_map(|(_, state)| match state {
+                ActState::Done(outcome) => Some(outcome),
+                ActState::Waiting | ActState::Running => None,
+            })
+            .collect()
+    }
+
+    /// The load to show, if there is one yet.
+    #[must_use]
+    pub fn watch(&self) -> Option<LoadWatch> {
+        self.state().watch.clone()
+    }
+
+    /// The table as read last.
+    #[must_use]
+    pub fn table(&self) -> String {
+        self.state().table.clone()
+    }
+
+    /// Everything noted.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.state().notes.clone()
+    }
+}

@@ -1,8 +1,9 @@
 //! Compares this crate, byte for byte, with what the classic tool printed. See the README beside this file.
 
 mod model;
+mod traffic;
 
-use model::{Hosts, Model};
+use model::{HOSTS, Hosts, Model};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ fn every_recorded_command_line_gives_the_same_bytes() {
             model = Model::default();
         }
         let mut input = || record.stdin.clone();
-        let mut got = ipvsadm::run(&record.argv0, &record.argv, &mut input, &mut model, &Hosts);
+        let mut got = ipvsadm::run(&record.argv0, &record.argv, &mut input, &mut model, &Hosts(HOSTS));
         if record.first_line_only {
             got.stdout = got.stdout.split_inclusive('\n').next().unwrap_or_default().to_owned();
         }

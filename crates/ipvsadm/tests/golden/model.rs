@@ -11,7 +11,8 @@ const SCHEDULERS: [&str; 14] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "none"];
 
 pub(crate) struct Model {
-    services: Services,
+    pub(crate) services: Services,
+    pub(crate) connections: Vec<Connection>,
     daemons: Vec<Daemon>,
 }
 
@@ -19,7 +20,7 @@ impl Default for Model {
     fn default() -> Self {
         let timeouts = Timeouts { tcp_s: 900, tcp_fin_s: 120, udp_s: 300 };
         let services = Services { connection_table_size: 4096, timeouts, services: Vec::new() };
-        Self { services, daemons: Vec::new() }
+        Self { services, connections: Vec::new(), daemons: Vec::new() }
     }
 }
 
@@ -130,7 +131,7 @@ impl Director for Model {
     }
 
     fn connections(&mut self) -> Result<Vec<Connection>, Unreachable> {
-        Ok(Vec::new())
+        Ok(self.connections.clone())
     }
 
     fn daemons(&mut self) -> Result<Vec<Daemon>, Unreachable> {
@@ -166,15 +167,16 @@ impl Director for Model {
     }
 }
 
-/// Names of the recorded machine.
-pub(crate) struct Hosts;
+/// Names of the recorded machine; the hosts are [`HOSTS`] or [`TRAFFIC_HOSTS`].
+pub(crate) struct Hosts(pub(crate) &'static [(&'static str, &'static str)]);
 
 const LONG: &str = "averyveryverylonghostname.example.internal";
 const LONG_6: &str = "averyveryverylonghostname6.example.internal";
 const LONGER: &str = "a23456789-b23456789-c23456789-d23456789-e23456789-f23456789.example.internal";
 const LONGER_6: &str = "a23456789-b23456789-c23456789-d23456789-e23456789-f2345678x.example.internal";
 
-const HOSTS: [(&str, &str); 8] = [
+/// Hosts while command lines were recorded.
+pub(crate) const HOSTS: &[(&str, &str)] = &[
     ("localhost", "127.0.0.1"),
     (LONG, "10.5.5.5"),
     ("short", "10.5.5.6"),
@@ -185,7 +187,11 @@ const HOSTS: [(&str, &str); 8] = [
     (LONGER_6, "2001:db8::79"),
 ];
 
-const PORTS: [(&str, u16, Protocol); 11] = [
+/// Hosts while listings with traffic were recorded.
+pub(crate) const TRAFFIC_HOSTS: &[(&str, &str)] =
+    &[("vip.example.internal", "10.9.9.9"), ("real.example.internal", "10.77.0.1")];
+
+const PORTS: [(&str, u16, Protocol); 12] = [
     ("http", 80, Protocol::Tcp),
     ("https", 443, Protocol::Tcp),
     ("ssh", 22, Protocol::Tcp),
@@ -197,11 +203,12 @@ const PORTS: [(&str, u16, Protocol); 11] = [
     ("domain", 53, Protocol::Tcp),
     ("domain", 53, Protocol::Udp),
     ("ntp", 123, Protocol::Udp),
+    ("sip", 5060, Protocol::Udp),
 ];
 
 impl Names for Hosts {
     fn host_address(&self, name: &str) -> Option<Ipv4Addr> {
-        HOSTS.iter().find(|(host, _)| *host == name).and_then(|(_, address)| address.parse().ok())
+        self.0.iter().find(|(host, _)| *host == name).and_then(|(_, address)| address.parse().ok())
     }
 
     fn service_port(&self, name: &str, protocol: Protocol) -> Option<u16> {
@@ -209,7 +216,7 @@ impl Names for Hosts {
     }
 
     fn host_name(&self, address: IpAddr) -> Option<String> {
-        HOSTS.iter().find(|(_, host)| host.parse() == Ok(address)).map(|(name, _)| (*name).to_owned())
+        self.0.iter().find(|(_, host)| host.parse() == Ok(address)).map(|(name, _)| (*name).to_owned())
     }
 
     fn service_name(&self, port: u16, protocol: Protocol) -> Option<String> {

@@ -72,20 +72,16 @@ pub fn enter<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, now_ns: u64) -> Ste
         Ok(work) => work,
         Err(verdict) => return Step::Done(count(tables, verdict)),
     };
-    if let Some(handle) = tables.established(&work.key) {
+    let (found, table) = match tables.established(&work.key) {
+        Some(handle) => (Some(handle), STALE_ESTABLISHED),
+        None => (tables.embryonic(&work.key), STALE_EMBRYONIC),
+    };
+    if let Some(handle) = found {
         let flow = tables.flow(handle);
         if !is_over(&flow, &work, now_ns) {
             return known(bytes, tables, &work, handle, flow, now_ns);
         }
-        work.stale = STALE_ESTABLISHED;
-        return Step::Place(work);
-    }
-    if let Some(handle) = tables.embryonic(&work.key) {
-        let flow = tables.flow(handle);
-        if !is_over(&flow, &work, now_ns) {
-            return known(bytes, tables, &work, handle, flow, now_ns);
-        }
-        work.stale = STALE_EMBRYONIC;
+        work.stale = table;
     }
     Step::Place(work)
 }

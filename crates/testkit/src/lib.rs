@@ -7,6 +7,7 @@ pub mod frames;
 pub mod memory;
 pub mod netns;
 pub mod packet;
+pub mod scenario;
 pub mod skip;
 pub mod strict;
 

@@ -83,6 +83,26 @@ impl Packet {
         true
     }
 
+    /// Whether the packet has a header called `word`.
+    #[must_use]
+    pub fn has(&self, word: &str) -> bool {
+        self.header(word).is_some()
+    }
+
+    /// Whether the first header called `word` states this field, instead of leaving it to be computed. Of a
+    /// packet that was read: whether the field is other than it should be.
+    #[must_use]
+    pub fn states(&self, word: &str, name: &str) -> bool {
+        self.header(word).is_some_and(|header| header.fields.contains_key(name))
+    }
+
+    fn header(&self, word: &str) -> Option<&Header> {
+        self.layers.iter().find_map(|layer| match layer {
+            Layer::Header(header) if header.kind.word == word => Some(header),
+            Layer::Header(_) | Layer::Payload(_) => None,
+        })
+    }
+
     /// The packet after `changes`: clauses separated by `;`, each either `eth A > B` or a word, a
     /// field and a value (`ip4 ttl 63`). `ttl N` and `hoplimit N` may stand alone.
     ///

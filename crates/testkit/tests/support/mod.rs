@@ -11,7 +11,7 @@ const LIMITS: Limits = Limits {
     services_max: 16,
     reals_max: 64,
     slots_max: 65_536,
-    embryonic_flows_max: 1024,
+    embryonic_flows_max: 16_384,
     established_flows_max: 1024,
 };
 /// What the kernel runs a packet with: the loopback interface.
@@ -67,7 +67,6 @@ impl Runner {
         to.reals.put_range(0, &tables.reals)?;
         for (index, load) in tables.loads.iter().enumerate() {
             to.loads.set(index as u32, *load)?;
-            to.counters.zero(index as u32)?;
         }
         for (index, cursor) in tables.cursors.iter().enumerate() {
             to.cursors.put(index as u32, &u64::from(*cursor))?;

@@ -1,0 +1,251 @@
+//! Random tables and packets, and what must hold for all of them. Shared by property tests and the fuzzer.
+//!
+//! A scenario is made from bytes, so that whoever supplies bytes (proptest, libFuzzer, a corpus) drives it:
+//! eight bytes of seed for the tables, then packets, each after its length in two bytes (little-endian).
+
+use std::net::IpAddr;
+
+use abi::Verdict;
+
+use crate::case::{Compiled, Flow, Real, Seen, Service, Tables};
+use crate::packet::{checksum, read};
+use crate::strict::Refused;
+
+/// Most packets of a scenario.
+pub const PACKETS_MAX: usize = 8;
+/// Longest packet that the kernel's test run takes with room for an answer, in bytes.
+pub const PACKET_BYTES_MAX: usize = 3000;
+
+const SCHEDULERS: [&str; 12] = ["rr", "wrr", "lc", "wlc", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "none"];
+const STATES: [&str; 11] = [
+    "NONE",
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "SYNACK",
+];
+
+/// Tables, and packets that meet them one after the other.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The state before the first packet.
+    pub tables: Tables,
+    /// The packets.
+    pub packets: Vec<Vec<u8>>,
+}
+
+impl Scenario {
+    /// The scenario that these bytes stand for. Any bytes stand for one.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let (seed, mut rest) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+        let mut packets = Vec::new();
+        while let Some((length, after)) = rest.split_first_chunk::<2>()
+            && packets.len() < PACKETS_MAX
+        {
+            let length = usize::from(u16::from_le_bytes(*length)).min(after.len()).min(PACKET_BYTES_MAX);
+            let (packet, after) = after.split_at(length);
+            packets.push(packet.to_vec());
+            rest = after;
+        }
+        Self { tables: tables(u64::from_le_bytes(*seed)), packets }
+    }
+
+    /// The bytes that stand for these packets with the tables of this seed.
+    #[must_use]
+    pub fn to_bytes(seed: u64, packets: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = seed.to_le_bytes().to_vec();
+        for packet in packets.iter().take(PACKETS_MAX) {
+            let packet = &packet[..packet.len().min(PACKET_BYTES_MAX)];
+            bytes.extend_from_slice(&(packet.len() as u16).to_le_bytes());
+            bytes.extend_from_slice(packet);
+        }
+        bytes
+    }
+}
+
+/// A stream of numbers (SplitMix64).
+struct Numbers(u64);
+
+impl Numbers {
+    /// The next number below `limit`.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % limit
+    }
+
+    fn one_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
+}
+
+/// Tables around the addresses and ports that the golden cases use, so that their packets meet them.
+fn tables(seed: u64) -> Tables {
+    let mut numbers = Numbers(seed);
+    let established_full = numbers.one_in(8);
+    let mut tables = Tables {
+        established_full,
+        overflowed: numbers.one_in(8),
+        answers_per_second_max: Some(if numbers.one_in(10) { 0 } else { u64::MAX }),
+        ..Tables::default()
+    };
+    let services = [
+        ("tcp 192.0.2.10:80", "10.0.0.", "tcp 198.51.100.1:{} > 192.0.2.10:80"),
+        ("udp 192.0.2.10:53", "10.0.1.", "udp 198.51.100.1:{} > 192.0.2.10:53"),
+        ("tcp [2001:db8::10]:80", "fd00::", "tcp [2001:db8:1::1]:{} > [2001:db8::10]:80"),
+        ("udp [2001:db8::10]:53", "fd01::", "udp [2001:db8:1::1]:{} > [2001:db8::10]:53"),
+    ];
+    for (at, prefix, flow) in services {
+        if numbers.one_in(10) {
+            continue;
+        }
+        let reals: Vec<Real> =
+            (1..=numbers.below(6)).filter_map(|last| real(&mut numbers, prefix, last)).collect();
+        for port in [1, 40_000] {
+            let Some(of) = reals.get(numbers.below(8) as usize) else { continue };
+            tables.flows.push(random_flow(&mut numbers, flow, port, of.address, established_full));
+        }
+        let flags = ["fallback", "port"].into_iter().filter(|_| numbers.one_in(2)).map(str::to_owned);
+        let flags = flags.collect();
+        let scheduler = SCHEDULERS[numbers.below(SCHEDULERS.len() as u64) as usize].to_owned();
+        let cursor = numbers.below(1000) as u32;
+        tables.services.push(Service { at: at.to_owned(), scheduler, flags, cursor, reals });
+    }
+    tables
+}
+
+fn real(numbers: &mut Numbers, prefix: &str, last: u64) -> Option<Real> {
+    let weight = numbers.below(5) as u32;
+    Some(Real {
+        address: format!("{prefix}{last}").parse().ok()?,
+        weight,
+        last_weight: Some(weight.max(numbers.below(2) as u32)),
+        mac: None,
+        // 1 is where the kernel's test run lets packets come from.
+        ifindex: if numbers.one_in(4) { 1 } else { 7 },
+        active: numbers.below(5) as i32 - 1,
+        inactive: numbers.below(600) as i32,
+        removed: numbers.one_in(12),
+        unresolved: numbers.one_in(12),
+        method: numbers.one_in(20).then(|| "tunnel".to_owned()),
+        upper_threshold: 0,
+        lower_threshold: 0,
+    })
+}
+
+fn random_flow(numbers: &mut Numbers, form: &str, port: u16, real: IpAddr, full: bool) -> Flow {
+    let tcp = form.starts_with("tcp");
+    let state = if tcp { STATES[numbers.below(STATES.len() as u64) as usize] } else { "UDP" };
+    let embryonic = full || numbers.one_in(2);
+    Flow {
+        flow: form.replace("{}", &port.to_string()),
+        real,
+        state: state.to_owned(),
+        // Far from now on either side: the kernel's clock runs on while the test does.
+        expires_in: if numbers.one_in(4) { -100 } else { 1000 },
+        table: Some(if embryonic { "embryonic" } else { "established" }.to_owned()),
+    }
+}
+
+/// What must hold for every packet on every tables.
+///
+/// # Errors
+/// What does not hold.
+pub fn check(tables: &Compiled, packet: &[u8], seen: &Seen, refused: Option<Refused>) -> Result<(), String> {
+    if let Some(refused) = refused {
+        if refused.odd + refused.overlapping > 0 {
+            return Err(format!("packet access: {refused:?}"));
+        }
+        if refused.short > 0 && seen.verdict != Verdict::DropTruncated {
+            return Err(format!("{} bytes were missing, but {}", refused.short, seen.verdict.name()));
+        }
+    }
+    let counted: u64 = seen.added.iter().map(|counters| counters.in_packets).sum();
+    if counted != u64::from(seen.verdict.is_forward()) {
+        return Err(format!("{} with {counted} packets to real servers", seen.verdict.name()));
+    }
+    match seen.verdict {
+        Verdict::DropInternal => Err("tables that fit together led nowhere".to_owned()),
+        verdict if verdict.is_pass() && seen.bytes != packet => {
+            Err("a packet that passes was changed".to_owned())
+        }
+        verdict if verdict.is_forward() => check_forwarded(tables, packet, seen),
+        verdict if verdict.is_answer() => check_answer(packet, seen),
+        _ => Ok(()),
+    }
+}
+
+/// Only MAC addresses, the hop count and the IPv4 checksum over it may change, in the right way.
+fn check_forwarded(tables: &Compiled, packet: &[u8], seen: &Seen) -> Result<(), String> {
+    let to = seen.added.iter().position(|counters| counters.in_packets > 0);
+    let real = to.and_then(|real| tables.reals.get(real)).ok_or("sent to no real server")?;
+    if seen.ifindex != Some(real.ifindex) {
+        return Err(format!("interface {:?} in place of {}", seen.ifindex, real.ifindex));
+    }
+    let mut expected = packet.to_vec();
+    let start = network_offset(packet).ok_or("forwarded a frame without a network header")?;
+    let (addresses, rest) = expected.split_at_mut_checked(12).ok_or("forwarded less than two addresses")?;
+    addresses[..6].copy_from_slice(&real.destination_mac);
+    addresses[6..].copy_from_slice(&real.source_mac);
+    let ip = rest.get_mut(start - 12..).unwrap_or_default();
+    if ip.first().is_some_and(|first| first >> 4 == 4) {
+        let size = usize::from(ip[0] & 15) * 4;
+        let was_right = checksum::internet(&[&ip[..size]]) == 0;
+        ip[8] -= 1;
+        if was_right {
+            ip[10..12].fill(0);
+            let sum = checksum::internet(&[&ip[..size]]);
+            ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            // What was wrong stays wrong by as much: nothing to recompute, so take it as seen.
+            let place = start + 10..start + 12;
+            ip[10..12].copy_from_slice(seen.bytes.get(place).ok_or("forwarded too little")?);
+        }
+    } else if let Some(hops) = ip.get_mut(7) {
+        *hops -= 1;
+    }
+    match crate::packet::difference(&expected, &seen.bytes) {
+        Some(difference) => Err(difference),
+        None => Ok(()),
+    }
+}
+
+/// An answer goes back where the packet came from, and its checksums are those of a full computation.
+fn check_answer(packet: &[u8], seen: &Seen) -> Result<(), String> {
+    let answer = read(&seen.bytes);
+    let back = [packet.get(6..12), packet.get(..6)];
+    if [seen.bytes.get(..6), seen.bytes.get(6..12)] != back {
+        return Err(format!("the answer does not go back: {answer}"));
+    }
+    for word in ["ip4", "icmp", "icmp6"] {
+        // Only the outer header: `states` looks at the first of that name.
+        if answer.states(word, "csum") || answer.states(word, "len") {
+            return Err(format!("the {word} header of the answer is wrong: {answer}"));
+        }
+    }
+    if !["icmp", "icmp6"].iter().any(|word| answer.has(word)) {
+        return Err(format!("the answer is no ICMP message: {answer}"));
+    }
+    Ok(())
+}
+
+/// Where the network header starts, behind at most two tags.
+fn network_offset(packet: &[u8]) -> Option<usize> {
+    let mut offset = 12;
+    for _ in 0..2 {
+        match packet.get(offset..offset + 2)? {
+            [0x81, 0x00] | [0x88, 0xa8] => offset += 4,
+            _ => break,
+        }
+    }
+    Some(offset + 2)
+}

@@ -30,14 +30,26 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// `address:port`, IPv6 in brackets. Port names need a protocol; services of a firewall mark have none.
     pub(crate) fn endpoint(&self, at: SocketAddr, protocol: Option<Protocol>) -> String {
-        if self.numeric {
-            return at.to_string();
-        }
-        let host = self.names.host_name(at.ip()).unwrap_or_else(|| at.ip().to_string());
-        let port = protocol.and_then(|p| self.names.service_name(at.port(), p));
+        let names = (!self.numeric).then_some(self.names);
+        let host = names.and_then(|n| n.host_name(at.ip())).unwrap_or_else(|| ip_text(at.ip()));
+        let port = names.zip(protocol).and_then(|(n, protocol)| n.service_name(at.port(), protocol));
         let port = port.unwrap_or_else(|| at.port().to_string());
         let text = if at.is_ipv6() { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         cut(&text, TEXT_BYTES_MAX).to_owned()
+    }
+}
+
+/// An address as the C library writes it. Unlike Rust's, it has dots in IPv4-compatible addresses (`::10.0.0.1`).
+fn ip_text(address: IpAddr) -> String {
+    match address {
+        IpAddr::V6(v6) => match v6.segments() {
+            [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
+                let [.., a, b, c, d] = v6.octets();
+                format!("::{a}.{b}.{c}.{d}")
+            }
+            _ => v6.to_string(),
+        },
+        IpAddr::V4(v4) => v4.to_string(),
     }
 }
 
@@ -51,4 +63,35 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_look_as_the_c_library_writes_them() {
+        let cases = [
+            ("::a00:1", "::10.0.0.1"),
+            ("::1:0", "::0.1.0.0"),
+            ("::5", "::5"),
+            ("::", "::"),
+            ("::ffff:0:1", "::ffff:0.0.0.1"),
+            ("1::a00:1", "1::a00:1"),
+            ("0:0:1:0:0:0:0:0", "0:0:1::"),
+            ("1:0:2:3:4:5:6:7", "1:0:2:3:4:5:6:7"),
+            ("::1:a00:1", "::1:a00:1"),
+            ("10.0.0.1", "10.0.0.1"),
+        ];
+        for (address, text) in cases {
+            assert_eq!(ip_text(address.parse().expect("an address")), text);
+        }
+    }
+
+    #[test]
+    fn a_cut_keeps_characters_whole() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+        assert_eq!(cut("é", 1), "");
+    }
 }

@@ -1,8 +1,9 @@
-//! This machine's network as the director needs it: interfaces, routes, neighbours, namespaces, and a pass program for
-//! XDP.
+//! This machine's network as the director needs it: interfaces, routes, neighbours, namespaces, and a pass
+//! program for XDP.
 //!
-//! Everything speaks netlink in the network namespace of the calling thread. Deliberately absent: the director's own
-//! programs and maps (`kernel`), and making virtual networks (`lab` drives the `ip` command for that).
+//! Everything speaks netlink in the network namespace of the calling thread. Deliberately absent: the
+//! director's own programs and maps (`kernel`), and making virtual networks (`lab` drives the `ip` command
+//! for that).
 
 pub mod interface;
 pub mod mac;

@@ -7,7 +7,8 @@ use std::fmt;
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// The address in these bytes; `None` unless they are six and not all zero (the loopback interface has zeros).
+    /// The address in these bytes; `None` unless they are six and not all zero (the loopback interface has
+    /// zeros).
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         let bytes: [u8; 6] = bytes.try_into().ok()?;

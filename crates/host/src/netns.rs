@@ -1,6 +1,7 @@
 //! Network namespaces: entering one with a thread or a child process.
 //!
-//! Deliberately absent: mount namespaces. A child started here sees the machine's `/sys`, unlike one started with
+//! Deliberately absent: mount namespaces. A child started here sees the machine's `/sys`, unlike one started
+//! with
 //! `ip netns exec`.
 
 use std::fs::File;
@@ -104,11 +105,11 @@ impl Namespace {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         let file = Arc::clone(&self.file);
-        let enter = move || {
-            nix::sched::setns(&*file, nix::sched::CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
-        };
-        // SAFETY: the closure runs in the child between fork and exec. It makes one system call on a descriptor that the
-        // closure keeps open; it takes no lock and allocates nothing (an errno converts to io::Error without allocation).
+        let enter =
+            move || nix::sched::setns(&*file, nix::sched::CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
+        // SAFETY: the closure runs in the child between fork and exec. It makes one system call on a
+        // descriptor that the closure keeps open; it takes no lock and allocates nothing (an errno converts
+        // to io::Error without allocation).
         unsafe { command.pre_exec(enter) };
         command
     }

@@ -89,10 +89,7 @@ impl Route {
 }
 
 fn means_unreachable(errno: Option<i32>) -> bool {
-    matches!(
-        errno,
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL | libc::ENONET)
-    )
+    matches!(errno, Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL | libc::ENONET))
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -1,7 +1,8 @@
 //! An XDP program that passes every packet, attached through netlink.
 //!
-//! A veth delivers what its peer transmits from XDP only if it runs an XDP program itself; this one is for such peers. It
-//! stays attached until detached or until the interface goes away. The director's own programs are the business of `kernel`.
+//! A veth delivers what its peer transmits from XDP only if it runs an XDP program itself; this one is for
+//! such peers. It stays attached until detached or until the interface goes away. The director's own programs
+//! are the business of `kernel`.
 
 use crate::netlink::{Netlink, NetlinkError, failed};
 use rtnetlink::LinkUnspec;
@@ -100,8 +101,8 @@ fn load_pass() -> io::Result<OwnedFd> {
         flags: 0,
         name: *b"sluice_pass\0\0\0\0\0",
     };
-    // SAFETY: `attributes` is a plain structure without padding of the size passed, alive during the call; the two addresses
-    // in it are of statics of the lengths given. The kernel only reads them.
+    // SAFETY: `attributes` is a plain structure without padding of the size passed, alive during the call;
+    // the two addresses in it are of statics of the lengths given. The kernel only reads them.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const attributes, size_of::<ProgLoad>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());

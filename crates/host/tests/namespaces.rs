@@ -1,8 +1,8 @@
-//! Neighbours, routes and XDP between two network namespaces joined by a veth pair. Needs root; without it every test says so
-//! and does nothing.
+//! Neighbours, routes and XDP between two network namespaces joined by a veth pair. Needs root; without it
+//! every test says so and does nothing.
 
-use host::netlink::Netlink;
 use host::neighbours::machine::Timing;
+use host::netlink::Netlink;
 use host::xdp::{PassError, attach_pass, detach};
 use host::{Interface, Namespace, NeighbourEvent, Neighbours, Resolved, Route, XdpMode};
 use std::collections::BTreeSet;
@@ -171,7 +171,8 @@ fn a_fixed_entry_stays_as_the_operator_made_it() {
         assert_eq!(resolved.destination.to_string(), "02:00:00:00:00:50");
         tokio::time::sleep(Duration::from_secs(3)).await;
     });
-    let shown = Command::new("ip").args(["-n", &ours, "neighbour", "show", "192.0.2.50"]).output().expect("ip");
+    let shown =
+        Command::new("ip").args(["-n", &ours, "neighbour", "show", "192.0.2.50"]).output().expect("ip");
     assert!(String::from_utf8_lossy(&shown.stdout).contains("PERMANENT"), "{shown:?}");
 }
 

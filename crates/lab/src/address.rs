@@ -51,7 +51,8 @@ impl Node {
         Ipv4Addr::new(192, 0, 2, self.host())
     }
 
-    /// Its IPv6 address; the last group, read as decimal, is the last byte of the IPv4 address: 2001:db8::101.
+    /// Its IPv6 address; the last group, read as decimal, is the last byte of the IPv4 address:
+    /// 2001:db8::101.
     #[must_use]
     pub fn v6(self) -> Ipv6Addr {
         let host = u16::from(self.host());

@@ -272,8 +272,8 @@ impl Lab {
             .map_err(io_failed("start downloads"))
     }
 
-    /// Leaves everything running when this is dropped, until [`crate::run::end`]. The UDP echo ends with this process unless it is a
-    /// [`UdpEcho::Program`].
+    /// Leaves everything running when this is dropped, until [`crate::run::end`]. The UDP echo ends with this
+    /// process unless it is a [`UdpEcho::Program`].
     ///
     /// # Errors
     /// [`LabError`].

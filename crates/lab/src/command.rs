@@ -1,8 +1,17 @@
 //! Programs of the system the lab leans on: `ip`, `ethtool`, `nginx`.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Longest time for one command.
+pub const COMMAND_MAX: Duration = Duration::from_secs(30);
+/// Between two looks whether a command has ended.
+const POLL: Duration = Duration::from_millis(2);
+/// Output of a command beyond this is cut off.
+const OUTPUT_BYTES_MAX: u64 = 16 << 20;
 
 /// Looked through after PATH: root's programs are not in everybody's PATH.
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -27,13 +36,21 @@ pub enum CommandError {
         #[source]
         source: io::Error,
     },
+    /// It did not end and was killed.
+    #[error("{command} took longer than {seconds} s")]
+    TooLong {
+        /// The command line.
+        command: String,
+        /// The time it had.
+        seconds: u64,
+    },
     /// It ended with an error.
     #[error("{command} failed ({status}): {message}")]
     Failed {
         /// The command line.
         command: String,
         /// How it ended.
-        status: std::process::ExitStatus,
+        status: ExitStatus,
         /// What it wrote to standard error.
         message: String,
     },
@@ -74,16 +91,25 @@ pub fn ip_batch(namespace: &str, lines: &[String]) -> Result<(), CommandError> {
     output(command, Some(&text)).map(drop)
 }
 
-/// Runs a command to its end and gives what it wrote to standard output.
+/// Runs a command to its end, at most [`COMMAND_MAX`], and gives what it wrote to standard output.
 ///
 /// # Errors
 /// [`CommandError`].
-pub fn output(mut command: Command, input: Option<&str>) -> Result<String, CommandError> {
+pub fn output(command: Command, input: Option<&str>) -> Result<String, CommandError> {
+    output_within(command, input, COMMAND_MAX)
+}
+
+fn output_within(
+    mut command: Command,
+    input: Option<&str>,
+    patience: Duration,
+) -> Result<String, CommandError> {
     let line = describe(&command);
     let start = |source| CommandError::Start { command: line.clone(), source };
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(start)?;
+    let (out, err) = (read(child.stdout.take()), read(child.stderr.take()));
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
         // A program that ends early closes its end; its status and message tell more than that.
         match stdin.write_all(text.as_bytes()) {
@@ -91,12 +117,43 @@ pub fn output(mut command: Command, input: Option<&str>) -> Result<String, Comma
             _ => {}
         }
     }
-    let done = child.wait_with_output().map_err(start)?;
-    if done.status.success() {
-        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
+    let status = wait(&mut child, patience).map_err(start)?;
+    let Some(status) = status else {
+        return Err(CommandError::TooLong { command: line, seconds: patience.as_secs() });
+    };
+    if status.success() {
+        return Ok(out.join().unwrap_or_default());
     }
-    let message = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
-    Err(CommandError::Failed { command: line, status: done.status, message })
+    let message = err.join().unwrap_or_default().trim().replace('\n', "; ");
+    Err(CommandError::Failed { command: line, status, message })
+}
+
+/// Waits for a child; kills it and gives `None` when it takes too long.
+fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Reads a pipe on a thread of its own, so that a child with much to say is never blocked.
+fn read(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // What was read before an error is still worth showing.
+            let _ = pipe.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// The command line as typed.
@@ -127,6 +184,14 @@ mod tests {
         let error = output(command, None).expect_err("fails");
         let expected = "sh -c echo wrong >&2; exit 3 failed (exit status: 3): wrong";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed() {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let error = output_within(command, None, Duration::from_millis(50)).expect_err("hangs");
+        assert_eq!(error.to_string(), "sleep 600 took longer than 0 s");
     }
 
     #[test]

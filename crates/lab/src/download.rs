@@ -1,4 +1,5 @@
-//! Long downloads: open connections whose every byte is checked, to see whether something cuts or spoils them.
+//! Long downloads: open connections whose every byte is checked, to see whether something cuts or spoils
+//! them.
 
 use crate::http::{Connection, RequestError};
 use crate::load::in_namespace;

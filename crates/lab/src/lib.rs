@@ -1,16 +1,19 @@
-//! A whole cluster on one machine, in network namespaces: a client, a director and real servers on one switch.
+//! A whole cluster on one machine, in network namespaces: a client, a director and real servers.
 //!
 //! ```text
-//!            client .1      director .2      real1 .101   real2 .102  ...      each in a namespace of its own
-//!               |              |  VIP .10       |  VIP on lo |
-//!            ---+--------------+----------------+------------+---              the bridge of namespace `switch`
+//!       client .1      director .2      real1 .101   real2 .102  ...
+//!          |              |  VIP .10       |  VIP on lo |
+//!       ---+--------------+----------------+------------+---   bridge
 //! ```
 //!
-//! IPv4 is 192.0.2.0/24 (VIP 192.0.2.10), IPv6 is 2001:db8::/64 (VIP 2001:db8::10). Real servers are set up for direct routing and run a
-//! real nginx and a UDP echo. Namespaces are named `sl-RUN-NODE`, RUN being the process id of the maker. Everything is removed when the
-//! [`Lab`] is dropped; what a killed run left behind is removed by the next one.
+//! Each of them, and the bridge (`switch`), has a namespace of its own, named `sl-RUN-NODE`; RUN is the
+//! process id of the maker. IPv4 is 192.0.2.0/24 (VIP 192.0.2.10), IPv6 is 2001:db8::/64 (VIP 2001:db8::10).
+//! Real servers are set up for direct routing and run a real nginx and a UDP echo. Everything is removed when
+//! the [`Lab`] is dropped; what a killed run left behind is removed by the next one.
 //!
-//! Deliberately absent: the director itself. [`demo`] starts one; a test or benchmark starts what it wants in the director's namespace.
+//! Deliberately absent: the director itself. [`demo`] starts one; a test or benchmark starts what it wants in
+//! the director's namespace.
+#![forbid(unsafe_code)]
 
 pub mod address;
 pub mod bench;

@@ -1,7 +1,8 @@
 //! An HTTP load generator: one thread in the client's namespace, many connections.
 //!
-//! It counts what a user would notice: requests answered, requests failed, which server answered, how long it took. It is paced, so that
-//! client, director and servers can share a small machine. For the highest rate use `wrk` instead.
+//! It counts what a user would notice: requests answered, requests failed, which server answered, how long it
+//! took. It is paced, so that client, director and servers can share a small machine. For the highest rate
+//! use `wrk` instead.
 
 use crate::http::{Connection, RequestError};
 use host::Namespace;

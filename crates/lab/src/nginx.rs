@@ -14,7 +14,8 @@ pub fn slow_byte(position: usize) -> u8 {
     u8::try_from(position % 251).unwrap_or(0)
 }
 
-/// Writes configuration and content for server `name` into `directory`, which must exist. Gives the file for `nginx -c`.
+/// Writes configuration and content for server `name` into `directory`, which must exist. Gives the file for
+/// `nginx -c`.
 ///
 /// # Errors
 /// When a file cannot be written.

@@ -1,7 +1,8 @@
-//! The identity of one run and what it leaves on the machine: a directory, its lock, and namespaces named after it.
+//! The identity of one run and what it leaves on the machine: a directory, its lock, and namespaces named
+//! after it.
 //!
-//! The lock tells a live run from a dead one, whatever became of process ids meanwhile. A run that was kept on purpose has a file `kept`
-//! and is removed only by [`end`].
+//! The lock tells a live run from a dead one, whatever became of process ids meanwhile. A run that was kept
+//! on purpose has a file `kept` and is removed only by [`end`].
 
 use crate::command::{self, CommandError};
 use host::netns::NAMED_NAMESPACES;
@@ -129,7 +130,8 @@ impl Drop for Run {
     }
 }
 
-/// The lock of all runs together: between making a run's directory and locking it, the run looks dead to others.
+/// The lock of all runs together: between making a run's directory and locking it, the run looks dead to
+/// others.
 fn turn() -> Result<LockFile, RunError> {
     let runs = Path::new(RUNS);
     std::fs::create_dir_all(runs).map_err(file("make the directory", runs))?;
@@ -206,7 +208,8 @@ fn remove(id: &str) -> Result<(), RunError> {
     }
 }
 
-/// Ends every process in these namespaces: they are named after the run, so whatever runs there belongs to it.
+/// Ends every process in these namespaces: they are named after the run, so whatever runs there belongs to
+/// it.
 fn end_processes(namespaces: &[String]) -> Result<(), RunError> {
     let deadline = Instant::now() + PATIENCE;
     let mut signal = Signal::SIGTERM;

@@ -36,7 +36,8 @@ pub enum UdpError {
     Thread(#[source] io::Error),
 }
 
-/// Answers each datagram with `NAME ` and the datagram, from the address it came to. Never returns unless `stop` is set or the socket breaks.
+/// Answers each datagram with `NAME ` and the datagram, from the address it came to. Never returns unless
+/// `stop` is set or the socket breaks.
 ///
 /// # Errors
 /// When the socket breaks.
@@ -118,7 +119,8 @@ pub struct UdpStats {
     pub lost: u64,
 }
 
-/// Sends `count` datagrams one after the other, each from a port of its own and so a flow of its own, and waits up to `patience` for each answer.
+/// Sends `count` datagrams one after the other, each from a port of its own and so a flow of its own, and
+/// waits up to `patience` for each answer.
 ///
 /// # Errors
 /// [`UdpError`].

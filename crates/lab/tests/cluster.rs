@@ -1,5 +1,5 @@
-//! The cluster without a director: servers, load, downloads, UDP, and that nothing is left behind. Needs root and nginx; without them
-//! every test says so and does nothing.
+//! The cluster without a director: servers, load, downloads, UDP, and that nothing is left behind. Needs root
+//! and nginx; without them every test says so and does nothing.
 
 use lab::address::{HTTP_PORT, Node, UDP_PORT, vip};
 use lab::{Lab, LabError, LabOptions, LoadMode, LoadOptions};

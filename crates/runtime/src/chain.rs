@@ -1,6 +1,7 @@
 //! An error with its causes on one line.
 //!
-//! Error types of this project never repeat their cause in `Display`; this is the one place that walks the chain.
+//! Error types of this project never repeat their cause in `Display`; this is the one place that walks the
+//! chain.
 
 use std::error::Error;
 use std::fmt;

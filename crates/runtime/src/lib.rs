@@ -1,8 +1,8 @@
-//! What every program needs around its work: logs, error texts, clocks, randomness, signals, lock files, and the
-//! control socket of the director.
+//! What every program needs around its work: logs, error texts, clocks, randomness, signals, lock files, and
+//! the control socket of the director.
 //!
-//! Deliberately absent: anything about packets, interfaces or the kernel programs (`host`, `kernel`), and dropping
-//! privileges (the director needs them for as long as it runs).
+//! Deliberately absent: anything about packets, interfaces or the kernel programs (`host`, `kernel`), and
+//! dropping privileges (the director needs them for as long as it runs).
 
 pub mod chain;
 pub mod clock;

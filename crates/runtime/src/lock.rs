@@ -1,8 +1,8 @@
 //! Exclusive lock files: one holder at a time, and a message that says who.
 //!
 //! The lock is the kernel's (`flock`), so it ends with its holder however that dies. The file itself stays:
-//! removing it would let two processes lock two different files of one name. Its text, the holder's process id, is for
-//! people only.
+//! removing it would let two processes lock two different files of one name. Its text, the holder's process
+//! id, is for people only.
 
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};

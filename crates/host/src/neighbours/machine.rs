@@ -8,9 +8,10 @@
 //!      +-- any state        +-------------------------------------------+ valid
 //! ```
 //!
-//! A Valid entry is confirmed every [`Timing::refresh`] by a question to its last MAC. When that fails, the entry is Doubtful: the
-//! question goes to everybody once, and packets still go to the last MAC, for a machine replaced by another under the same
-//! address must not look lost in between. Unknown and Gone entries are asked for again with growing pauses.
+//! A Valid entry is confirmed every [`Timing::refresh`] by a question to its last MAC. When that fails, the
+//! entry is Doubtful: the question goes to everybody once, and packets still go to the last MAC, for a
+//! machine replaced by another under the same address must not look lost in between. Unknown and Gone entries
+//! are asked for again with growing pauses.
 //!
 //! `now` is a monotonic time since any fixed point.
 
@@ -142,7 +143,8 @@ impl Machine {
         Self { timing, targets: BTreeMap::new(), links: BTreeMap::new(), actions: Vec::new() }
     }
 
-    /// Watches exactly these addresses from now on. Those watched before keep their state; no event is told for those dropped.
+    /// Watches exactly these addresses from now on. Those watched before keep their state; no event is told
+    /// for those dropped.
     pub fn watch(&mut self, addresses: &[IpAddr], now: Duration) {
         self.targets.retain(|address, _| addresses.contains(address));
         for address in addresses {
@@ -183,11 +185,10 @@ impl Machine {
     pub fn on_link(&mut self, index: u32, up: bool, mac: Option<MacAddress>, now: Duration) {
         let before = self.links.insert(index, Link { up, mac });
         let came_up = up && !before.is_some_and(|link| link.up);
-        for target in self.targets.values_mut().filter(|t| t.path.is_some_and(|p| p.interface_index == index)) {
-            if came_up {
-                target.ask_due = Some(now);
-                target.pause = self.timing.retry_min;
-            }
+        let through = |target: &&mut Target| target.path.is_some_and(|path| path.interface_index == index);
+        for target in self.targets.values_mut().filter(through).filter(|_| came_up) {
+            target.ask_due = Some(now);
+            target.pause = self.timing.retry_min;
         }
         self.settle_all();
         self.tick(now);
@@ -284,7 +285,8 @@ impl Target {
     fn report(&mut self, report: Report, timing: &Timing, now: Duration) {
         match report {
             Report::Valid(mac) => {
-                // Confirming an entry makes the kernel report it several times; the pause runs from the first.
+                // Confirming an entry makes the kernel report it several times; the pause runs from the
+                // first.
                 if self.entry != Entry::Valid(mac) || self.ask_due.is_none() {
                     self.ask_due = Some(now + timing.refresh);
                 }

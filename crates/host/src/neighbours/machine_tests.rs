@@ -196,8 +196,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: no event repeats the one before, an unresolved entry with a path is asked for before long, and a tick
-    /// at the deadline moves the deadline.
+    /// Whatever happens: no event repeats the one before, an unresolved entry with a path is asked for before
+    /// long, and a tick at the deadline moves the deadline.
     #[test]
     fn random_histories_keep_the_promises(steps in proptest::collection::vec(step(), 1..60)) {
         let mut machine = valid();

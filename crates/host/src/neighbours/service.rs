@@ -1,8 +1,9 @@
 //! The task that drives [`Machine`] through netlink.
 //!
-//! One task owns the machine and both connections. It waits for a kernel event, a new set of addresses, or the machine's
-//! deadline, feeds the machine, and carries its actions out. Stopping it at any await loses nothing but unsent questions.
-//! Everything is read again every [`RESYNC`] and after an overrun, so a lost event is a delay, not an error.
+//! One task owns the machine and both connections. It waits for a kernel event, a new set of addresses, or
+//! the machine's deadline, feeds the machine, and carries its actions out. Stopping it at any await loses
+//! nothing but unsent questions. Everything is read again every [`RESYNC`] and after an overrun, so a lost
+//! event is a delay, not an error.
 
 use super::machine::{Action, Machine, NeighbourEvent, Path, Report, Timing};
 use crate::interface::Interface;
@@ -56,8 +57,8 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Starts the service in the namespace of the calling thread, inside a tokio runtime. The receiver gets an event for each
-    /// change; an address starts out unresolved without an event saying so.
+    /// Starts the service in the namespace of the calling thread, inside a tokio runtime. The receiver gets
+    /// an event for each change; an address starts out unresolved without an event saying so.
     ///
     /// # Errors
     /// [`NeighboursError`].
@@ -219,7 +220,8 @@ impl Driver {
 
     /// Carries the machine's actions out; fails when nobody reads the events any more.
     async fn act(&mut self) -> Result<(), NeighboursError> {
-        // A look-up may lead to a question and that to more; each round is caused by the one before, three are the longest chain.
+        // A look-up may lead to a question and that to more; each round is caused by the one before, three
+        // are the longest chain.
         for _ in 0..4 {
             let actions = self.machine.actions();
             if actions.is_empty() {
@@ -255,7 +257,8 @@ impl Driver {
 
     /// Has the kernel resolve the address as if it had a packet for it.
     async fn resolve(&mut self, path: Path) {
-        // An entry that is there already tells more than a question would: above all one an operator fixed must not be touched.
+        // An entry that is there already tells more than a question would: above all one an operator fixed
+        // must not be touched.
         if let Some(known @ (Report::Valid(_) | Report::Permanent(_))) = self.known(path).await {
             let now = self.now();
             self.machine.on_report(path.interface_index, path.next_hop, known, now);

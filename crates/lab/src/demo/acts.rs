@@ -207,7 +207,7 @@ impl Stage {
         Ok(Outcome {
             act: act.to_owned(),
             expected: format!(
-                "{name}, drained by weight 0, gets no new connection; its {open} downloads finish, nothing fails"
+                "{name}, drained by weight 0, gets no new connection; its {open} downloads finish; none fails"
             ),
             seen: format!(
                 "{new} new connections, {active} active just after; {}; {failed} requests failed",
@@ -268,7 +268,7 @@ impl Stage {
         let alone = self.watch(Duration::from_millis(1500))?;
         self.director.start_again(&self.lab, &self.cancel)?;
         let same = listing::configured(&self.rows()?) == table;
-        let adopted = self.director.front().status()?.replace(' ', "").contains("\"adopted\":true");
+        let adopted = self.director.front().adopted()?;
         self.wait(&downloads, Downloads::all_ended, DOWNLOADS_MAX)?;
         let progress = downloads.progress();
         let kept = keep_alive.stop();
@@ -282,7 +282,8 @@ impl Stage {
                        downloads live, the table is the same"
                 .to_owned(),
             seen: format!(
-                "{} new connections while no director ran; {} requests and {} on open connections, {failed} failed; \
+                "{} new connections while no director ran; {} requests and {} on open connections, \
+                 {failed} failed; \
                  {}; table {}; flows {}{failure}",
                 alone.answered,
                 stats.answered + stats.failed,

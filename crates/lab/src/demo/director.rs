@@ -1,4 +1,5 @@
-//! The director of the demo: this very program as a daemon in the director's namespace, configured through its `ipvsadm` front.
+//! The director of the demo: this very program as a daemon in the director's namespace, configured through
+//! its `ipvsadm` front.
 
 use super::{Cancel, DemoError, io_failed};
 use crate::address::Node;
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 /// How long the director may take until it answers: it loads and verifies the programs.
 const READY_MAX: Duration = Duration::from_secs(30);
-/// The variable the commands look for the control socket in.
-pub const SOCKET_VARIABLE: &str = "SLUICE_SOCKET";
+/// The variable in which the commands look for the control socket.
+const SOCKET_VARIABLE: &str = "SLUICE_SOCKET";
 
 /// How to reach the director from anywhere; cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,14 +35,17 @@ impl Front {
         command::output(command, None)
     }
 
-    /// What `sluice status --json` says.
+    /// Whether the daemon, by its own word in `sluice status --json`, adopted what an earlier one left in the
+    /// kernel.
     ///
     /// # Errors
-    /// [`CommandError`].
-    pub fn status(&self) -> Result<String, CommandError> {
+    /// [`DemoError`].
+    pub fn adopted(&self) -> Result<bool, DemoError> {
         let mut command = Command::new(&self.program);
         command.args(["status", "--json"]).env(SOCKET_VARIABLE, &self.socket);
-        command::output(command, None)
+        let status: api::Status = serde_json::from_str(&command::output(command, None)?)
+            .map_err(|error| io_failed("read the director's status")(error.into()))?;
+        Ok(status.adopted)
     }
 
     /// The control socket.

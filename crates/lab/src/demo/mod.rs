@@ -1,7 +1,9 @@
-//! `sluice demo`: a whole cluster on this machine, driven through the acts of an operator's day, each checked.
+//! `sluice demo`: a whole cluster on this machine, driven through the acts of an operator's day, each
+//! checked.
 //!
-//! One thread plays the acts and owns the cluster; the main thread waits for signals and keys and draws. Whatever ends the demo (the last act, a
-//! failure, ctrl-C, the time limit), the playing thread returns and so drops the cluster, and with it every process and namespace.
+//! One thread plays the acts and owns the cluster; the main thread waits for signals and keys and draws.
+//! Whatever ends the demo (the last act, a failure, ctrl-C, the time limit), the playing thread returns and
+//! so drops the cluster, and with it every process and namespace.
 
 pub mod acts;
 pub mod board;
@@ -289,12 +291,17 @@ mod tests {
 
     const OPTIONS: Options = Options { headless: true, json: false, keep: false, end: None };
 
+    const STATUS: &str = concat!(
+        r#"{"version":"0","pid":1,"generation":1,"uptime_s":1,"adopted":false,"interfaces":[],"#,
+        r#""embryonic_flows":0,"embryonic_flows_max":1,"established_flows":0,"established_flows_max":1}"#
+    );
+
     /// A program in place of the director: `director` and `ipvsadm` run these shell lines.
     fn program(directory: &Path, director: &str, ipvsadm: &str) -> PathBuf {
         let path = directory.join("program");
         let text = format!(
             "#!/bin/sh\ncase \"$1\" in\ndirector) {director} ;;\nipvsadm) {ipvsadm} ;;\n\
-             status) echo '{{\"adopted\": true}}' ;;\nesac\n"
+             status) echo '{STATUS}' ;;\nesac\n"
         );
         std::fs::write(&path, text).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");

@@ -24,7 +24,8 @@ const CONNECTION_PAGES_MAX: usize = 100_000;
 /// Exit code when the director cannot be used or the machine fails, as for a usage error.
 const FAILED: u8 = 2;
 
-/// Runs the tool. `args` starts with the name it was called by, which chooses between the tool and its helpers.
+/// Runs the tool. `args` starts with the name it was called by, which chooses between the tool and its
+/// helpers.
 pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     let mut words = args.iter().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_else(|| "ipvsadm".to_owned());

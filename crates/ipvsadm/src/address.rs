@@ -51,8 +51,8 @@ pub(crate) fn ipv4(text: &str, names: &dyn Names) -> Option<Ipv4Addr> {
     inet_aton(text).or_else(|| names.host_address(text))
 }
 
-/// The C library's `inet_aton`: one to four numbers, decimal, octal (`010`) or hexadecimal (`0x10`), the last of
-/// which fills the bytes that are left. White space ends the text.
+/// The C library's `inet_aton`: one to four numbers, decimal, octal (`010`) or hexadecimal (`0x10`), the
+/// last of which fills the bytes that are left. White space ends the text.
 fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     let end = text.find([' ', '\t', '\n', '\x0b', '\x0c', '\r']).unwrap_or(text.len());
     let parts: Vec<&str> = text[..end].split('.').collect();

@@ -1,6 +1,7 @@
 //! Listing of tracked flows (`-L -c`), in the director's order.
 //!
-//! Deliberately absent: the classic tool splits lines of its source longer than 255 bytes; here no line is split.
+//! Deliberately absent: the classic tool splits lines of its source longer than 255 bytes; here no line is
+//! split.
 
 use crate::endpoint::{Names, Writer};
 use api::{Connection, Protocol};

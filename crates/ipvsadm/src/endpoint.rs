@@ -39,7 +39,8 @@ impl Writer<'_> {
     }
 }
 
-/// An address as the C library writes it. Unlike Rust's, it has dots in IPv4-compatible addresses (`::10.0.0.1`).
+/// An address as the C library writes it. Unlike Rust's, it has dots in IPv4-compatible addresses
+/// (`::10.0.0.1`).
 fn ip_text(address: IpAddr) -> String {
     match address {
         IpAddr::V6(v6) => match v6.segments() {

@@ -1,11 +1,12 @@
 //! The classic command line of ipvsadm 1.31: words become requests, listings become text, byte for byte.
 //!
-//! [`parse`] reads one command line, [`run`] carries it out against a [`Director`] and returns what to print and
-//! the exit code. Both are complete: they also know options whose effect a director may refuse.
+//! [`parse`] reads one command line, [`run`] carries it out against a [`Director`] and returns what to
+//! print and the exit code. Both are complete: they also know options whose effect a director may refuse.
 //!
-//! Deliberately absent: sockets, name services and standard streams (callers bring a [`Director`] and [`Names`]),
-//! and every rule that the kernel checks in the classic system, such as unknown schedulers or addresses that are
-//! not unicast; the director refuses those and this crate gives the refusal its classic text.
+//! Deliberately absent: sockets, name services and standard streams (callers bring a [`Director`] and
+//! [`Names`]), and every rule that the kernel checks in the classic system, such as unknown schedulers or
+//! addresses that are not unicast; the director refuses those and this crate gives the refusal its classic
+//! text.
 //!
 //! | file | noun |
 //! | --- | --- |

@@ -1,7 +1,7 @@
 //! Decimal numbers as the C library's `strtol` reads a whole string.
 
-/// A number between `low` and `high`. Leading blanks, a sign and leading zeros pass; an empty string, trailing
-/// characters and other bases do not.
+/// A number between `low` and `high`. Leading blanks, a sign and leading zeros pass; an empty string,
+/// trailing characters and other bases do not.
 pub(crate) fn whole_number(text: &str, low: i64, high: i64) -> Option<i64> {
     let digits = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     let number: i64 = digits.parse().ok()?;

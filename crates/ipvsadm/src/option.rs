@@ -45,7 +45,8 @@ impl Command {
     }
 }
 
-/// What the option matrix and the messages distinguish. The order is the order in which offences are reported.
+/// What the option matrix and the messages distinguish. The order is the order in which offences are
+/// reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Numeric,

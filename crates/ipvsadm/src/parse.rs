@@ -24,11 +24,12 @@ pub enum Place {
     Restore,
 }
 
-/// Reads one command line, without the program's name. `program` is that name, for one of the messages. No words
-/// at all ask for the plain listing.
+/// Reads one command line, without the program's name. `program` is that name, for one of the messages. No
+/// words at all ask for the plain listing.
 ///
 /// # Errors
-/// The classic text and exit code of the first mistake, in the order in which the classic tool looks for them.
+/// The classic text and exit code of the first mistake, in the order in which the classic tool looks for
+/// them.
 pub fn parse(program: &str, words: &[String], place: Place, names: &dyn Names) -> Result<Request, Failure> {
     if words.is_empty() {
         return Ok(Request::List(ListServices::default()));

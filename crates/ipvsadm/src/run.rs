@@ -70,8 +70,8 @@ pub struct Output {
     pub code: u8,
 }
 
-/// Carries out one command line: `program` is the name the tool was called by, `words` the rest. `input` gives
-/// standard input and is called for a restore only.
+/// Carries out one command line: `program` is the name the tool was called by, `words` the rest. `input`
+/// gives standard input and is called for a restore only.
 pub fn run(
     program: &str,
     words: &[String],

@@ -1,8 +1,8 @@
-//! Words to options, as the popt library reads them: long options in one word (`--weight=5`) or two, short ones
-//! glued (`-Ln`, `-w5`, `-w=5`), words that are no options kept aside, `--` ends the options.
+//! Words to options, as the popt library reads them: long options in one word (`--weight=5`) or two, short
+//! ones glued (`-Ln`, `-w5`, `-w=5`), words that are no options kept aside, `--` ends the options.
 //!
-//! Deliberately absent: abbreviated long options and option aliases from files, which the classic tool lacks or
-//! nobody uses.
+//! Deliberately absent: abbreviated long options and option aliases from files, which the classic tool
+//! lacks or nobody uses.
 
 use crate::option::{OPTIONS, Opt, Takes};
 

@@ -1,8 +1,9 @@
-//! The order of listings, with its defect: differences of unsigned 32-bit numbers are taken as signed, so that
-//! marks and addresses more than 2^31 apart order wrongly and circles of three are possible.
+//! The order of listings, with its defect: differences of unsigned 32-bit numbers are taken as signed, so
+//! that marks and addresses more than 2^31 apart order wrongly and circles of three are possible.
 //!
-//! Because of the circles the order is not a total one: the outcome depends on the algorithm, which therefore is
-//! the C library's (a merge sort that halves from the top), and the standard library's sorts must not be used.
+//! Because of the circles the order is not a total one: the outcome depends on the algorithm, which
+//! therefore is the C library's (a merge sort that halves from the top), and the standard library's sorts
+//! must not be used.
 
 use api::{Family, RealView, ServiceId, ServiceView};
 use std::net::IpAddr;

@@ -1,10 +1,11 @@
-//! Client of the director's control API: HTTP/1.1 with JSON bodies on a Unix socket, one connection a request.
+//! Client of the director's control API: HTTP/1.1 with JSON bodies on a Unix socket, one connection a
+//! request.
 //!
 //! [`Client::get`] and [`Client::post`] wait, for programs that do one thing; inside an async program use
 //! [`Client::get_async`] and [`Client::post_async`].
 //!
-//! Deliberately absent: retries (a change must not be sent twice), connection pools (a request takes less than the
-//! connection of a pool would save), and the meaning of the requests (`api`).
+//! Deliberately absent: retries (a change must not be sent twice), connection pools (a request takes less
+//! than the connection of a pool would save), and the meaning of the requests (`api`).
 
 use api::Refusal;
 use bytes::Bytes;

@@ -1,6 +1,7 @@
 //! Name services of this machine, through the C library: hosts and ports, both ways.
 //!
-//! Deliberately absent: a time-out of our own; the C library's resolver has one (resolv.conf, 10 s as a rule).
+//! Deliberately absent: a time-out of our own; the C library's resolver has one (resolv.conf, 10 s as a
+//! rule).
 
 use api::Protocol;
 use std::cell::RefCell;
@@ -36,8 +37,8 @@ impl SystemNames {
     pub fn service_port(&self, name: &str, protocol: Protocol) -> Option<u16> {
         let name = CString::new(name).ok()?;
         let _guard = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: both arguments end with a zero byte. The answer is null or points to memory of the C library that
-        // stays until the next call, which the lock holds off until it is read.
+        // SAFETY: both arguments end with a zero byte. The answer is null or points to memory of the C
+        // library that stays until the next call, which the lock holds off until it is read.
         let port = unsafe {
             let entry = libc::getservbyname(name.as_ptr(), protocol_name(protocol).as_ptr());
             entry.as_ref().map(|entry| entry.s_port)
@@ -77,8 +78,9 @@ fn from_network_order(port: c_int) -> u16 {
 
 fn service_name(port: u16, protocol: Protocol) -> Option<String> {
     let _guard = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the protocol's name ends with a zero byte. The answer is null or points to memory of the C library,
-    // names included, that stays until the next call, which the lock holds off until the name is copied.
+    // SAFETY: the protocol's name ends with a zero byte. The answer is null or points to memory of the C
+    // library, names included, that stays until the next call, which the lock holds off until the name is
+    // copied.
     unsafe {
         let entry = libc::getservbyport(c_int::from(port.to_be()), protocol_name(protocol).as_ptr());
         let name = entry.as_ref()?.s_name;
@@ -89,8 +91,8 @@ fn service_name(port: u16, protocol: Protocol) -> Option<String> {
 fn host_name(address: IpAddr) -> Option<String> {
     let at = nix::sys::socket::SockaddrStorage::from(SocketAddr::new(address, 0));
     let mut name = [0u8; libc::NI_MAXHOST as usize];
-    // SAFETY: the address and its length come from one value that lives through the call; the name's buffer has the
-    // length that is passed; no service name is asked for, so its null pointer is not used.
+    // SAFETY: the address and its length come from one value that lives through the call; the name's buffer
+    // has the length that is passed; no service name is asked for, so its null pointer is not used.
     let status = unsafe {
         use nix::sys::socket::SockaddrLike;
         libc::getnameinfo(

@@ -1,4 +1,5 @@
-//! Listings while there was traffic: the model gets what the exact listings said, the others must follow from it.
+//! Listings while there was traffic: the model gets what the exact listings said, the others must follow
+//! from it.
 
 use crate::model::{Hosts, Model, TRAFFIC_HOSTS};
 use api::{Connection, Counters};

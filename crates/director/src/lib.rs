@@ -1,1 +1,37 @@
-//! placeholder
+//! The daemon on a director: keeps the packet path in the kernel in step with the model, the neighbours and the clock, and
+//! serves the control socket.
+//!
+//! ```text
+//! control API --Request--> Director <--events-- neighbours (host)
+//!                             |  ^-- every second: sweep; every two: statistics
+//!                             v
+//!                plan: model -> tables -> changes -> kernel
+//! ```
+//!
+//! One task owns everything that changes; the rest sends it messages. When the daemon ends, in whatever way, packets go on
+//! being balanced by what is pinned in the kernel; the next one takes over.
+//!
+//! Deliberately absent: the decision about a packet (`forward`), the rules of the configuration (`plan`), texts of the
+//! classic tool (`ipvsadm`).
+
+mod actor;
+mod connections;
+mod convert;
+mod explain;
+mod http;
+mod listen;
+mod messages;
+mod options;
+mod recount;
+mod run;
+mod state;
+mod statistics;
+mod sweep;
+mod tables;
+mod view;
+
+pub use actor::ActorError;
+pub use listen::ListenError;
+pub use options::{LimitOptions, Options};
+pub use run::{Error, main, run};
+pub use state::StateError;

@@ -3,6 +3,7 @@
 use crate::program::{ProgramInfo, read_info};
 use crate::sys;
 use bytemuck::{Pod, Zeroable};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -159,18 +160,15 @@ pub(crate) fn interface_index(name: &str) -> Result<u32, AttachError> {
     if let Ok(index) = nix::net::if_::if_nametoindex(name) {
         return Ok(index);
     }
-    let mut existing = Vec::new();
-    if let Ok(interfaces) = nix::net::if_::if_nameindex() {
-        existing.extend(interfaces.iter().map(|interface| interface.name().to_string_lossy().into_owned()));
-    }
+    let existing = interface_names().into_values().collect();
     Err(AttachError::UnknownInterface { name: name.to_owned(), existing })
 }
 
-/// Name of an interface, if it is in the network namespace of the calling thread.
-pub(crate) fn interface_name(index: u32) -> Option<String> {
-    let interfaces = nix::net::if_::if_nameindex().ok()?;
-    let found = interfaces.iter().find(|interface| interface.index() == index)?;
-    Some(found.name().to_string_lossy().into_owned())
+/// Names of the interfaces in the network namespace of the calling thread, by index. Empty when the kernel does not say.
+#[must_use]
+pub fn interface_names() -> BTreeMap<u32, String> {
+    let Ok(interfaces) = nix::net::if_::if_nameindex() else { return BTreeMap::new() };
+    interfaces.iter().map(|it| (it.index(), it.name().to_string_lossy().into_owned())).collect()
 }
 
 /// Attaches, native first. The attachment lasts as long as the descriptor or a pin of it.

@@ -338,6 +338,6 @@ impl Attachment {
     /// Name of the interface, if it is in the network namespace of the calling thread.
     #[must_use]
     pub fn interface_name(&self) -> Option<String> {
-        attach::interface_name(self.interface)
+        attach::interface_names().remove(&self.interface)
     }
 }

@@ -20,7 +20,7 @@ mod sys;
 mod table;
 mod tables;
 
-pub use attach::{AttachError, Holder, Mode, attach_pass, holder_of, pass_program};
+pub use attach::{AttachError, Holder, Mode, attach_pass, holder_of, interface_names, pass_program};
 pub use datapath::{Attachment, Datapath, OpenError};
 pub use loads::Loads;
 pub use map::TableError;

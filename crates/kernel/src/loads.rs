@@ -95,6 +95,14 @@ impl Loads {
         }))
     }
 
+    /// The loads from `start` on, at most `len`; fewer at the end.
+    ///
+    /// # Errors
+    /// [`TableError`] when the kernel refuses.
+    pub fn get_range(&self, start: u32, len: u32) -> Result<Vec<Load>, TableError> {
+        self.array.get_range(start, len)
+    }
+
     /// Adds to the load at an index. Past the end nothing happens.
     ///
     /// # Errors

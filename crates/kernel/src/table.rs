@@ -130,7 +130,7 @@ fn read_range(map: &Map, start: u32, len: u32) -> Result<Vec<u8>, TableError> {
     Ok(all)
 }
 
-/// An array with one value for each CPU. Written only to set it to zero: other writes would race with the packet path.
+/// An array with one value for each CPU. Writing an entry races with the packet path: only for those it does not touch.
 #[derive(Debug)]
 pub struct PerCpuArray<V> {
     map: Map,
@@ -172,14 +172,14 @@ impl<V: Pod> PerCpuArray<V> {
         Ok(entries.map(|entry| Self::split(entry).reduce(&fold).unwrap_or_else(V::zeroed)).collect())
     }
 
-    /// Sets an entry to zero on every CPU. Only for an index no packet can reach now.
+    /// Sets an entry to this value on the first CPU and to zero on all others.
     ///
     /// # Errors
     /// [`TableError`], E2BIG past the end.
-    pub fn zero(&self, index: u32) -> Result<(), TableError> {
-        self.map
-            .update(&index.to_ne_bytes(), &vec![0; self.map.value_bytes()], 0)
-            .map_err(|source| self.map.error("write to", source))
+    pub fn put_sum(&self, index: u32, sum: &V) -> Result<(), TableError> {
+        let mut bytes = vec![0; self.map.value_bytes()];
+        bytes.iter_mut().zip(bytemuck::bytes_of(sum)).for_each(|(byte, value)| *byte = *value);
+        self.map.update(&index.to_ne_bytes(), &bytes, 0).map_err(|source| self.map.error("write to", source))
     }
 
     fn split(entry: &[u8]) -> impl Iterator<Item = V> + '_ {

@@ -307,3 +307,19 @@ fn a_directory_that_is_no_bpffs_is_refused() {
     assert!(matches!(error, OpenError::Pin(PinError::NoBpffs { .. })), "{error:?}");
     assert!(!pin.exists());
 }
+
+#[test]
+fn values_of_all_cpus_are_summed() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let datapath = Datapath::load(&LIMITS).expect("load");
+    let verdicts = &datapath.tables().verdicts;
+    verdicts.put_sum(3, &40).expect("write");
+    verdicts.put_sum(63, &2).expect("write");
+    let sums = verdicts.fold_range(2, 100, |a, b| a + b).expect("read");
+    assert_eq!((sums.len(), sums[0], sums[1], sums[61]), (62, 0, 40, 2));
+    let cpus = verdicts.get(3).expect("read");
+    assert_eq!(cpus.iter().sum::<u64>(), 40);
+    assert!(verdicts.get(64).expect("read").is_empty());
+}

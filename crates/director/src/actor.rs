@@ -1,0 +1,356 @@
+//! The one owner of model, layout and packet path. Everything that changes any of them goes through here, one
+//! thing at a time.
+//!
+//! Synchronous: each call is a bounded number of system calls. The loop that feeds it is in `run`.
+
+use crate::state::{StateError, StateFile};
+use crate::statistics::Statistics;
+use crate::sweep::Sweep;
+use crate::tables;
+use abi::{Counters, Load, Verdict};
+use api::{Change, Changes, Outcomes, Refusal, RefusalKind};
+use kernel::{Datapath, TableError, Tables as Maps};
+use plan::{AdoptError, Layout, Model, Neighbours, Options, Resolved, Tables, compile, diff};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long a deleted real server without flows keeps its index, so that it is the same one when it is added
+/// again. IPVS keeps it as long.
+const KEEP_DELETED: Duration = Duration::from_secs(120);
+/// How long the next hops of a former daemon are believed without being confirmed.
+const BELIEVE_INHERITED: Duration = Duration::from_secs(20);
+
+/// The director could not take over the tables or fill them.
+#[derive(Debug, thiserror::Error)]
+pub enum ActorError {
+    /// A table could not be read or written.
+    #[error("cannot bring the tables in the kernel up to date")]
+    Table(#[from] TableError),
+    /// The state on disk.
+    #[error("cannot read the configuration")]
+    State(#[from] StateError),
+    /// The tables in the kernel make no sense.
+    #[error(
+        "the tables in the kernel cannot be taken over: remove them (and their flows) with `sluice director --remove`"
+    )]
+    Adopt(#[from] AdoptError),
+    /// The configuration does not fit.
+    #[error("the configuration does not fit into the tables")]
+    Full(#[from] plan::LayoutFull),
+    /// There are services in the kernel, but no configuration on disk.
+    #[error(
+        "the kernel balances {services} services, but there is no configuration on disk: restore it, or start anew with \
+         `sluice director --remove`"
+    )]
+    Lost {
+        /// How many.
+        services: usize,
+    },
+}
+
+/// The director without its sockets and tasks.
+pub(crate) struct Director {
+    pub(crate) datapath: Datapath,
+    pub(crate) model: Model,
+    pub(crate) layout: Layout,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) generation: u64,
+    pub(crate) statistics: Statistics,
+    pub(crate) sweep: Sweep,
+    pub(crate) started: Instant,
+    pub(crate) adopted: bool,
+    /// What the kernel has now.
+    tables: Tables,
+    state: StateFile,
+    /// Next hops of a former daemon that nobody has confirmed yet.
+    inherited: BTreeSet<IpAddr>,
+    /// Since when each deleted real server was seen without flows.
+    idle_since: BTreeMap<u32, Instant>,
+}
+
+impl Director {
+    /// Takes over what the kernel has, and brings it to what the disk says.
+    pub(crate) fn new(datapath: Datapath, state: StateFile, options: Options) -> Result<Self, ActorError> {
+        let adopted = datapath.adopted();
+        let saved = state.load(options)?;
+        let (tables, cursors) = if adopted { tables::read(datapath.tables())? } else { Default::default() };
+        if saved.is_none() && !tables.services.is_empty() {
+            return Err(ActorError::Lost { services: tables.services.len() });
+        }
+        let layout = Layout::adopt(options.limits, &tables, &cursors)?;
+        let neighbours = inherited_neighbours(&tables);
+        let (model, generation) = saved.unwrap_or_else(|| (Model::new(options), 0));
+        let mut director = Self {
+            datapath,
+            model: Model::new(options),
+            layout,
+            inherited: neighbours.keys().copied().collect(),
+            neighbours,
+            generation,
+            statistics: Statistics::default(),
+            sweep: Sweep::default(),
+            started: Instant::now(),
+            adopted,
+            tables,
+            state,
+            idle_since: BTreeMap::new(),
+        };
+        director.install(&model)?;
+        director.model = model;
+        director.run_statistics()?;
+        Ok(director)
+    }
+
+    fn maps(&self) -> &Maps {
+        self.datapath.tables()
+    }
+
+    /// Addresses whose next hops the packet path needs.
+    pub(crate) fn real_addresses(&self) -> BTreeSet<IpAddr> {
+        let reals = self.model.services().flat_map(|(_, service)| service.reals());
+        reals.map(|(id, _)| id.address).collect()
+    }
+
+    /// Does a list of changes: model, kernel, disk, in that order; what fails is undone.
+    pub(crate) fn change(&mut self, changes: &Changes) -> Outcomes {
+        let mut next = self.model.clone();
+        let mut refusals = next.apply_all(changes);
+        let accepted = refusals.iter().any(Option::is_none);
+        if accepted && let Err(refusal) = self.commit(next, changes, &refusals) {
+            if changes.atomic || changes.changes.len() == 1 {
+                refusals.iter_mut().filter(|it| it.is_none()).for_each(|it| *it = Some(refusal.clone()));
+            } else {
+                // One of them does not fit; find out which by doing them one by one.
+                return self.change_singly(changes);
+            }
+        }
+        Outcomes { generation: self.generation, refusals }
+    }
+
+    fn change_singly(&mut self, changes: &Changes) -> Outcomes {
+        let mut refusals = Vec::with_capacity(changes.changes.len());
+        for change in &changes.changes {
+            let one = Changes { atomic: true, changes: vec![change.clone()] };
+            refusals.extend(self.change(&one).refusals);
+        }
+        Outcomes { generation: self.generation, refusals }
+    }
+
+    fn commit(
+        &mut self,
+        next: Model,
+        changes: &Changes,
+        refusals: &[Option<Refusal>],
+    ) -> Result<(), Refusal> {
+        let done = || changes.changes.iter().zip(refusals).filter(|(_, no)| no.is_none()).map(|(it, _)| it);
+        if next != self.model || done().any(|change| !matches!(change, Change::Zero { .. })) {
+            self.install(&next).map_err(refusal)?;
+            let generation = self.generation + 1;
+            if let Err(error) = self.state.save(&next, generation) {
+                let before = self.model.clone();
+                if let Err(error) = self.install(&before) {
+                    log_error("the tables could not be restored", &error);
+                }
+                return Err(refusal(error.into()));
+            }
+            self.generation = generation;
+            self.model = next;
+        }
+        self.count_changes(done());
+        Ok(())
+    }
+
+    /// Starts and zeroes lines of the statistics.
+    fn count_changes<'a>(&mut self, done: impl Iterator<Item = &'a Change>) {
+        let mut counters = None;
+        for change in done {
+            match change {
+                Change::Zero { service } => self.statistics.zero(service.as_ref(), &self.layout),
+                Change::AddService { .. } | Change::AddReal { .. } => {
+                    let counters = counters.get_or_insert_with(|| match self.counters() {
+                        Ok(counters) => counters,
+                        Err(error) => {
+                            log_error("counters not read", &error);
+                            Vec::new()
+                        }
+                    });
+                    match change {
+                        Change::AddService { service, .. } => {
+                            self.statistics.add_service(*service, counters, &self.layout);
+                        }
+                        Change::AddReal { service, real, .. } => {
+                            if let Some(index) = self.layout.real_index(service, real) {
+                                let total = counters.get(index as usize).copied().unwrap_or_default();
+                                self.statistics.add_real(index, total);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Makes the kernel have what a model compiles to. After an error the kernel has what it had.
+    fn install(&mut self, model: &Model) -> Result<(), ActorError> {
+        let mut layout = self.layout.clone();
+        let cursors = tables::cursors(self.maps(), &self.tables)?;
+        let compiled = compile(&mut layout, model, &self.neighbours, &cursors)?;
+        for index in &compiled.new_reals {
+            self.clear_index(*index)?;
+        }
+        let before = self.tables.clone();
+        let changes = diff(&self.tables, &compiled.tables);
+        if let Err(error) = tables::apply(self.datapath.tables(), &mut self.tables, &changes) {
+            let undo = diff(&self.tables, &before);
+            if let Err(error) = tables::apply(self.datapath.tables(), &mut self.tables, &undo) {
+                log_error("the tables could not be restored", &error);
+            }
+            return Err(error.into());
+        }
+        self.layout = layout;
+        self.layout.settle();
+        Ok(())
+    }
+
+    /// Forgets what a former real server of this index counted. Its packets go on counting as forwarded: the packet path
+    /// does not count that verdict, it is the rest of the real servers' packets, so they move to its place.
+    fn clear_index(&self, index: u32) -> Result<(), TableError> {
+        let maps = self.maps();
+        let [counters] = *maps.counters.fold_range(index, 1, add_counters)? else { return Ok(()) };
+        if counters != Counters::default() {
+            let place = Verdict::ForwardKnown.number();
+            let sum: u64 =
+                maps.verdicts.get(place)?.iter().fold(counters.in_packets, |a, b| a.wrapping_add(*b));
+            maps.verdicts.put_sum(place, &sum)?;
+            maps.counters.put_sum(index, &Counters::default())?;
+        }
+        maps.loads.set(index, Load::default())
+    }
+
+    /// Next hops have changed; `None` is one that was lost.
+    pub(crate) fn neighbours_changed(&mut self, news: Vec<(IpAddr, Option<Resolved>)>) {
+        for (address, resolved) in news {
+            self.inherited.remove(&address);
+            match resolved {
+                Some(resolved) => drop(self.neighbours.insert(address, resolved)),
+                None => drop(self.neighbours.remove(&address)),
+            }
+        }
+        self.reinstall();
+    }
+
+    /// Compiles the same model again, because something around it changed.
+    fn reinstall(&mut self) {
+        let model = self.model.clone();
+        if let Err(error) = self.install(&model) {
+            log_error("next hops not written", &error);
+        }
+    }
+
+    /// One second of sweeping.
+    pub(crate) fn sweep(&mut self, now_ns: u64) {
+        if !self.inherited.is_empty() && self.started.elapsed() > BELIEVE_INHERITED {
+            let doubted = std::mem::take(&mut self.inherited);
+            tracing::warn!(addresses = ?doubted, "next hops of the former director were not confirmed: not used any more");
+            self.neighbours_changed(doubted.into_iter().map(|address| (address, None)).collect());
+        }
+        let deleted = self.layout.deleted();
+        let reals = self.reals_end();
+        match self.sweep.slice(self.datapath.tables(), now_ns, reals, deleted.iter().copied()) {
+            Ok(Some(pass)) => {
+                if pass.repaired > 0 {
+                    tracing::debug!(real_servers = pass.repaired, "repaired loads");
+                }
+                self.release(&pass.idle);
+            }
+            Ok(None) => {}
+            Err(error) => log_error("the sweep stopped", &error),
+        }
+    }
+
+    /// Gives up the indices of deleted real servers that had no flows for long enough.
+    fn release(&mut self, idle: &[u32]) {
+        let now = Instant::now();
+        self.idle_since.retain(|index, _| idle.contains(index));
+        let due: Vec<u32> = idle
+            .iter()
+            .copied()
+            .filter(|index| now - *self.idle_since.entry(*index).or_insert(now) >= KEEP_DELETED)
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let counters = self.counters().unwrap_or_else(|error| {
+            log_error("counters not read", &error);
+            Vec::new()
+        });
+        for index in due {
+            let service = self.layout.identify(index).map(|identity| identity.service);
+            let total = counters.get(index as usize).copied().unwrap_or_default();
+            if self.layout.release(index) {
+                self.statistics.release_real(index, service, total);
+                self.idle_since.remove(&index);
+            }
+        }
+        self.reinstall();
+    }
+
+    /// One more than the highest index of a real server in the tables.
+    fn reals_end(&self) -> u32 {
+        self.tables.reals.last_key_value().map_or(0, |(index, _)| index.saturating_add(1))
+    }
+
+    /// Counters by index, all CPUs together.
+    pub(crate) fn counters(&self) -> Result<Vec<Counters>, TableError> {
+        self.maps().counters.fold_range(0, self.reals_end(), add_counters)
+    }
+
+    /// One run of the two-second estimator.
+    pub(crate) fn run_statistics(&mut self) -> Result<(), TableError> {
+        let counters = self.counters()?;
+        self.statistics.run(&counters, &self.layout, self.model.services().map(|(id, _)| id));
+        Ok(())
+    }
+}
+
+/// The next hops in the tables.
+fn inherited_neighbours(tables: &Tables) -> Neighbours {
+    let resolved = tables.reals.values().filter(|real| real.flags & abi::REAL_RESOLVED != 0);
+    resolved
+        .map(|real| {
+            let resolved = Resolved {
+                ifindex: real.ifindex,
+                destination_mac: real.destination_mac,
+                source_mac: real.source_mac,
+            };
+            (crate::convert::ip(&real.address), resolved)
+        })
+        .collect()
+}
+
+fn add_counters(a: Counters, b: Counters) -> Counters {
+    Counters {
+        connections: a.connections.wrapping_add(b.connections),
+        in_packets: a.in_packets.wrapping_add(b.in_packets),
+        in_bytes: a.in_bytes.wrapping_add(b.in_bytes),
+        out_packets: a.out_packets.wrapping_add(b.out_packets),
+        out_bytes: a.out_bytes.wrapping_add(b.out_bytes),
+    }
+}
+
+/// What the client is told of a failure; the log has the causes.
+fn refusal(error: ActorError) -> Refusal {
+    if let ActorError::Full(full) = error {
+        return full.into();
+    }
+    log_error("a change was refused", &error);
+    Refusal::new(RefusalKind::Kernel, runtime::Chain(&error).to_string())
+}
+
+pub(crate) fn log_error(what: &'static str, error: &(dyn Error + 'static)) {
+    tracing::error!(error = %runtime::Chain(error), "{what}");
+}

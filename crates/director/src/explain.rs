@@ -1,0 +1,294 @@
+//! "Where would this flow go, and why": the packet path's own code on the live tables, with a packet made up here.
+//!
+//! Reads only: cursors stay where they are, and what the core would write goes nowhere. The answer is that of this moment;
+//! for a round-robin service it is where the next flow goes, whoever opens it.
+
+use crate::actor::Director;
+use crate::connections::state_name;
+use crate::convert::{address, ip, socket};
+use abi::{
+    Address, Answers, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot, Verdict, protocol,
+};
+use api::{ExplainRequest, Explanation, Refusal, RefusalKind, Scheduler};
+use forward::tables::{SCAN_MAX, Scan};
+use kernel::{TableError, Tables as Maps};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use wire::{Bytes, Short};
+
+impl Director {
+    pub(crate) fn explain(&self, question: &ExplainRequest, now_ns: u64) -> Result<Explanation, Refusal> {
+        let (client, vip) = (question.client, question.virtual_address);
+        if client.is_ipv4() != vip.is_ipv4() {
+            let message =
+                format!("{client} and {vip} are of different address families: give two of the same");
+            return Err(Refusal::new(RefusalKind::Invalid, message));
+        }
+        let key = FlowKey {
+            client: address(client.ip()),
+            virtual_address: address(vip.ip()),
+            client_port_be: client.port().to_be(),
+            virtual_port_be: vip.port().to_be(),
+            protocol: question.protocol.number().into(),
+        };
+        let live = Live::new(self.datapath.tables(), self.datapath.tables().settings.get(0).ok().flatten());
+        // A segment of a known flow is no SYN; the first of a new one is.
+        let is_known = live.look_up(&key).is_some_and(|flow| now_ns < flow.expires_ns);
+        live.steps.borrow_mut().clear();
+        let frame = Frame(frame(&key, client, vip, is_known));
+        let (outcome, _) = forward::decide(frame, &live, now_ns);
+        let mut steps = live.steps.into_inner();
+        let real = live.chosen.get().and_then(|index| {
+            let real = live.maps.reals.get(index).ok().flatten()?;
+            let port_be = if real.port_be == 0 { key.virtual_port_be } else { real.port_be };
+            let to = SocketAddr::new(ip(&real.address), u16::from_be(port_be));
+            let names = kernel::interface_names();
+            let interface = names.get(&real.ifindex).map_or("an interface that is gone", String::as_str);
+            steps.push(format!("sent to {to} by {interface}, weight {}", real.weight));
+            Some(to)
+        });
+        Ok(Explanation {
+            verdict: outcome.verdict.name().to_owned(),
+            sentence: outcome.verdict.sentence().to_owned(),
+            real,
+            steps,
+        })
+    }
+}
+
+/// The smallest Ethernet frame of the flow: a TCP SYN or, of a known flow, an ACK; for other protocols eight bytes.
+fn frame(key: &FlowKey, client: SocketAddr, vip: SocketAddr, is_known: bool) -> Vec<u8> {
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    let number = key.protocol.to_be_bytes()[3];
+    let mut transport = Vec::new();
+    transport.extend(client.port().to_be_bytes());
+    transport.extend(vip.port().to_be_bytes());
+    if number == protocol::TCP {
+        let flags = if is_known { ACK } else { SYN };
+        // Sequence numbers, header length of five words, flags, window, checksum, urgent pointer.
+        transport.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    } else {
+        transport.extend([0, 8, 0, 0]);
+    }
+    let length = u16::try_from(transport.len()).unwrap_or_default();
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    match (client, vip) {
+        (SocketAddr::V4(client), SocketAddr::V4(vip)) => {
+            let [high, low] = (length + 20).to_be_bytes();
+            frame.extend([8, 0, 0x45, 0, high, low, 0, 0, 0, 0, 64, number, 0, 0]);
+            frame.extend(client.ip().octets());
+            frame.extend(vip.ip().octets());
+        }
+        _ => {
+            let [high, low] = length.to_be_bytes();
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, high, low, number, 64]);
+            frame.extend(key.client.octets());
+            frame.extend(key.virtual_address.octets());
+        }
+    }
+    frame.extend(transport);
+    frame
+}
+
+/// A frame in memory.
+struct Frame(Vec<u8>);
+
+impl Bytes for Frame {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get<const N: usize>(&self, offset: usize) -> Result<[u8; N], Short> {
+        self.0.get(offset..).and_then(|rest| rest.first_chunk()).copied().ok_or(Short)
+    }
+
+    fn put<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> Result<(), Short> {
+        let place = self.0.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()).ok_or(Short)?;
+        *place = value;
+        Ok(())
+    }
+}
+
+impl forward::Resize for Frame {
+    fn resize(mut self, len: usize, front: usize) -> Result<Self, (Short, Self)> {
+        self.0.resize(len, 0);
+        let mut longer = vec![0; front];
+        longer.append(&mut self.0);
+        Ok(Self(longer))
+    }
+}
+
+/// The live tables, read-only, noting what was looked at.
+struct Live<'a> {
+    maps: &'a Maps,
+    settings: Option<Settings>,
+    steps: RefCell<Vec<String>>,
+    chosen: Cell<Option<u32>>,
+}
+
+impl<'a> Live<'a> {
+    fn new(maps: &'a Maps, settings: Option<Settings>) -> Self {
+        Self { maps, settings, steps: RefCell::default(), chosen: Cell::new(None) }
+    }
+
+    fn note(&self, step: String) {
+        self.steps.borrow_mut().push(step);
+    }
+
+    /// What a table said; a table that cannot be read is a step, and nothing found.
+    fn read<T>(&self, answer: Result<Option<T>, TableError>) -> Option<T> {
+        answer.unwrap_or_else(|error| {
+            self.note(runtime::Chain(&error).to_string());
+            None
+        })
+    }
+
+    fn look_up(&self, key: &FlowKey) -> Option<Flow> {
+        self.read(self.maps.established.get(key)).or_else(|| self.read(self.maps.embryonic.get(key)))
+    }
+
+    fn note_flow(&self, table: &str, key: &FlowKey, found: Option<Flow>) -> Option<Flow> {
+        match &found {
+            None => self.note(format!("no flow in the {table} table")),
+            Some(flow) => {
+                let state = state_name(key.protocol, flow.state);
+                self.note(format!("a flow in state {state} in the {table} table"));
+                self.chosen.set(Some(flow.real));
+            }
+        }
+        found
+    }
+}
+
+impl forward::Tables for Live<'_> {
+    type Flow = Flow;
+
+    fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+
+    fn may_be_vip(&self, address: &Address) -> bool {
+        let (word, mask) = abi::vip_filter_bit(address);
+        let found = self.read(self.maps.vip_filter.get(word)).is_some_and(|bits| bits & mask != 0);
+        let says = if found { "may be a VIP" } else { "is no VIP" };
+        self.note(format!("the filter says that {} {says}", ip(address)));
+        found
+    }
+
+    fn established(&self, key: &FlowKey) -> Option<Flow> {
+        self.note_flow("established", key, self.read(self.maps.established.get(key)))
+    }
+
+    fn embryonic(&self, key: &FlowKey) -> Option<Flow> {
+        self.note_flow("embryonic", key, self.read(self.maps.embryonic.get(key)))
+    }
+
+    fn flow(&self, handle: Flow) -> Flow {
+        handle
+    }
+
+    fn set_flow(&self, _handle: Flow, _flow: &Flow) {}
+
+    fn insert_established(&self, _key: &FlowKey, _flow: &Flow) -> bool {
+        true
+    }
+
+    fn insert_embryonic(&self, _key: &FlowKey, _flow: &Flow) -> bool {
+        true
+    }
+
+    fn remove_established(&self, _key: &FlowKey) -> bool {
+        true
+    }
+
+    fn remove_embryonic(&self, _key: &FlowKey) -> bool {
+        true
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        // The flow that was looked at before, if any, is over.
+        self.chosen.set(None);
+        let found = self.read(self.maps.services.get(key));
+        let at = socket(&key.address, key.port_be);
+        match &found {
+            None => self.note(format!("no service on {at}")),
+            Some(service) => {
+                let scheduler = scheduler_name(service.scheduler);
+                let reals = service.pool.len;
+                self.note(format!("the service on {at} has scheduler {scheduler} and {reals} real servers"));
+            }
+        }
+        found
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        self.read(self.maps.slots.get(index))
+    }
+
+    fn real(&self, index: u32) -> Option<Real> {
+        self.read(self.maps.reals.get(index))
+    }
+
+    fn load(&self, index: u32) -> Load {
+        self.read(self.maps.loads.get(index)).unwrap_or_default()
+    }
+
+    fn add_load(&self, _index: u32, _delta: Load) {}
+
+    fn advance_cursor(&self, service: u32) -> u64 {
+        let cursor = self.read(self.maps.cursors.get(service)).unwrap_or_default();
+        self.note(format!("the ring's cursor is at {cursor}"));
+        cursor
+    }
+
+    fn scan<S: Scan>(&self, count: u32, scan: &mut S) {
+        for index in 0..count.min(SCAN_MAX) {
+            if !scan.step(self, index) {
+                return;
+            }
+        }
+    }
+
+    fn overflow_until_ns(&self) -> u64 {
+        self.read(self.maps.shared.get(0)).map_or(0, |shared| shared.overflow_until_ns)
+    }
+
+    fn set_overflow_until_ns(&self, _until_ns: u64) {}
+
+    fn answers(&self) -> Answers {
+        // Nothing is sent, so no limit is reached.
+        Answers::default()
+    }
+
+    fn set_answers(&self, _answers: Answers) {}
+
+    fn count_in(&self, real: u32, _bytes: u32, _connection: bool) {
+        self.chosen.set(Some(real));
+    }
+
+    fn count_verdict(&self, verdict: Verdict) {
+        if !verdict.is_forward() {
+            self.chosen.set(None);
+        }
+    }
+}
+
+fn scheduler_name(number: u16) -> String {
+    let name = match number {
+        abi::SCHEDULER_RR => Scheduler::Rr,
+        abi::SCHEDULER_WRR => Scheduler::Wrr,
+        abi::SCHEDULER_LC => Scheduler::Lc,
+        abi::SCHEDULER_WLC => Scheduler::Wlc,
+        abi::SCHEDULER_SH => Scheduler::Sh,
+        abi::SCHEDULER_MH => Scheduler::Mh,
+        abi::SCHEDULER_DH => Scheduler::Dh,
+        abi::SCHEDULER_SED => Scheduler::Sed,
+        abi::SCHEDULER_NQ => Scheduler::Nq,
+        abi::SCHEDULER_FO => Scheduler::Fo,
+        abi::SCHEDULER_OVF => Scheduler::Ovf,
+        abi::SCHEDULER_NONE => Scheduler::None,
+        unknown => return format!("number {unknown}"),
+    };
+    name.name().to_owned()
+}

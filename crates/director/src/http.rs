@@ -1,0 +1,123 @@
+//! The control API: HTTP with JSON bodies on a Unix socket. Each request becomes a message to the owner of the
+//! director; nothing is decided here.
+//!
+//! Who may open the socket may do everything: the file mode is the access control.
+
+use crate::messages::{Mailbox, Request};
+use api::{Refusal, RefusalKind};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Longest request body in bytes: a configuration of some 100,000 real servers.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// The routes.
+pub(crate) fn router(mailbox: Mailbox) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/changes", post(changes))
+        .route("/v1/connections", get(connections))
+        .route("/v1/verdicts", get(verdicts))
+        .route("/v1/explain", post(explain))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(mailbox)
+}
+
+/// A refusal with its status.
+struct Refused(StatusCode, Refusal);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        json(self.0, &self.1)
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.kind {
+            RefusalKind::Kernel => StatusCode::INTERNAL_SERVER_ERROR,
+            RefusalKind::NoSuchService | RefusalKind::NoSuchReal => StatusCode::NOT_FOUND,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self(status, refusal)
+    }
+}
+
+fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        // The types of the API always serialise; should one not, say so.
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(RefusalKind::Invalid, format!("the request body: {error}")).into())
+}
+
+/// Sends a request to the owner and waits for its answer.
+async fn ask<T: Serialize>(
+    mailbox: &Mailbox,
+    request: impl FnOnce(crate::messages::Reply<T>) -> Request,
+) -> Result<Response, Refused> {
+    let answer = mailbox.ask(request).await?;
+    Ok(json(StatusCode::OK, &answer))
+}
+
+async fn status(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Status).await
+}
+
+async fn services(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Services).await
+}
+
+async fn verdicts(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Verdicts).await
+}
+
+async fn changes(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let changes = parse(&body)?;
+    ask(&mailbox, |reply| Request::Change(changes, reply)).await
+}
+
+async fn explain(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let question = parse(&body)?;
+    ask(&mailbox, |reply| Request::Explain(question, reply)).await
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    cursor: u64,
+}
+
+async fn connections(
+    State(mailbox): State<Mailbox>,
+    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(Page { cursor }) = page.map_err(|error| {
+        Refused::from(Refusal::new(RefusalKind::Invalid, format!("cursor must be a number: {error}")))
+    })?;
+    ask(&mailbox, |reply| Request::Connections(cursor, reply)).await
+}
+
+async fn unknown_path(uri: axum::http::Uri) -> Refused {
+    let message = format!("there is no {}: see the list of paths in the manual", uri.path());
+    Refused(StatusCode::NOT_FOUND, Refusal::new(RefusalKind::Unsupported, message))
+}
+
+async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> Refused {
+    let message = format!("{} does not take {method}", uri.path());
+    Refused(StatusCode::METHOD_NOT_ALLOWED, Refusal::new(RefusalKind::Unsupported, message))
+}

@@ -1,0 +1,121 @@
+//! The control socket, the lock files that keep a second daemon away, and the word to systemd.
+
+use runtime::lock::{LockError, LockFile};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use tokio::net::UnixListener;
+
+/// Who may use the socket: its owner and its group.
+const SOCKET_MODE: u32 = 0o660;
+/// Where the locks of pin directories are; those are on a bpffs, which holds no files.
+const LOCKS: &str = "/run/sluice";
+
+/// The socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another director is there.
+    #[error("another director is running")]
+    Lock(#[source] LockError),
+    /// The file system refused.
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The lock cannot be used, for another reason than a director that holds it.
+    #[error("cannot keep other directors away")]
+    NoLock(#[source] LockError),
+}
+
+fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ListenError {
+    let path = path.to_owned();
+    move |source| ListenError::File { operation, path, source }
+}
+
+fn make_directory_of(path: &Path) -> Result<(), ListenError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory).map_err(file("make the directory", directory))
+}
+
+fn lock(path: &Path) -> Result<LockFile, ListenError> {
+    make_directory_of(path)?;
+    LockFile::acquire(path).map_err(|error| match error {
+        LockError::Held { .. } => ListenError::Lock(error),
+        _ => ListenError::NoLock(error),
+    })
+}
+
+/// The path with something after its last word.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Locks a pin directory.
+pub(crate) fn lock_pins(directory: &Path) -> Result<LockFile, ListenError> {
+    let name = directory.to_string_lossy().trim_matches('/').replace('/', "-");
+    lock(&Path::new(LOCKS).join(format!("{name}.lock")))
+}
+
+/// Locks the directory of the configuration.
+pub(crate) fn lock_state(directory: &Path) -> Result<LockFile, ListenError> {
+    lock(&directory.join("lock"))
+}
+
+/// The control socket; its file goes when this value does.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    _lock: LockFile,
+}
+
+impl Socket {
+    /// Listens. A file that a dead director left is replaced.
+    pub(crate) fn listen(path: &Path) -> Result<(Self, UnixListener), ListenError> {
+        let lock = lock(&with_suffix(path, ".lock"))?;
+        // Under another name until its mode is right, so that nobody gets in before.
+        let next = with_suffix(path, ".next");
+        remove_socket(&next)?;
+        let listener = UnixListener::bind(&next).map_err(file("listen on", &next))?;
+        std::fs::set_permissions(&next, std::fs::Permissions::from_mode(SOCKET_MODE))
+            .map_err(file("set the mode of", &next))?;
+        remove_socket(path)?;
+        std::fs::rename(&next, path).map_err(file("make", path))?;
+        Ok((Self { path: path.to_owned(), _lock: lock }, listener))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Removes a socket, and nothing else: a file of another kind is somebody's.
+fn remove_socket(path: &Path) -> Result<(), ListenError> {
+    use std::os::unix::fs::FileTypeExt;
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(file("examine", path)(error)),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(file("replace", path)(io::Error::other("it is there and not a socket")));
+    }
+    std::fs::remove_file(path).map_err(file("remove", path))
+}
+
+/// Tells systemd that the director is ready, when systemd asked for it (`Type=notify`).
+pub(crate) fn notify_ready() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    // Nobody is harmed when this fails: systemd then waits for its time-out and says so.
+    let _ = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1\n", path));
+}

@@ -1,0 +1,44 @@
+//! Messages from the control API to the owner of the director.
+
+use api::{
+    Changes, Connections, ExplainRequest, Explanation, Outcomes, Refusal, RefusalKind, Services, Status,
+    Verdicts,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests waiting for the owner; more wait in their sockets.
+const WAITING_MAX: usize = 64;
+
+/// Where the answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What the API asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Status(Reply<Status>),
+    Services(Reply<Services>),
+    Change(Changes, Reply<Outcomes>),
+    Connections(u64, Reply<Connections>),
+    Verdicts(Reply<Verdicts>),
+    Explain(ExplainRequest, Reply<Explanation>),
+}
+
+/// The sending end.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox(mpsc::Sender<Request>);
+
+/// A mailbox and its receiving end.
+pub(crate) fn mailbox() -> (Mailbox, mpsc::Receiver<Request>) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    (Mailbox(sender), receiver)
+}
+
+impl Mailbox {
+    /// Asks and waits.
+    pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Refusal> {
+        let ending = || Refusal::new(RefusalKind::Aborted, "the director is ending");
+        let (reply, answer) = oneshot::channel();
+        self.0.send(request(reply)).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())?
+    }
+}

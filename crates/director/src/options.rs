@@ -1,0 +1,112 @@
+//! The words of `sluice director`.
+
+use abi::Limits;
+use runtime::logging::LogFormat;
+use std::path::PathBuf;
+
+/// Options of the director.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sluice director --interface eth0
+  sluice director --interface eth0 --interface eth1 --log-format json
+  sluice director --remove          stop balancing and remove everything from the kernel")]
+pub struct Options {
+    /// Interface that client packets arrive on; may be given several times.
+    #[arg(long = "interface", short = 'i', value_name = "NAME", required_unless_present = "remove")]
+    pub interfaces: Vec<String>,
+    /// Unix socket of the control API; mode 0660.
+    #[arg(long, value_name = "PATH", env = "SLUICE_SOCKET", default_value = api::DEFAULT_SOCKET_PATH)]
+    pub socket: PathBuf,
+    /// Directory on a bpffs where programs, tables and attachments outlive the daemon.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sluice")]
+    pub pin: PathBuf,
+    /// Directory of the configuration last accepted; the director starts from it alone.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/sluice")]
+    pub state: PathBuf,
+    /// How many of everything.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    /// How log lines on standard error look: text or json.
+    #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Detach from every interface, remove programs and tables from the kernel, and end. The configuration stays.
+    #[arg(long, conflicts_with = "interfaces")]
+    pub remove: bool,
+}
+
+/// Capacity of each table; fixed when the tables are made.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct LimitOptions {
+    /// Most virtual services.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().services_max, value_parser = at_least_one())]
+    pub services_max: u32,
+    /// Most real servers over all services, deleted ones with flows left included.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().reals_max, value_parser = at_least_one())]
+    pub reals_max: u32,
+    /// Most slots of all rings and pools together.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().slots_max, value_parser = at_least_one())]
+    pub slots_max: u32,
+    /// Most flows that have not proved themselves; beyond it the least recently used goes.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().embryonic_flows_max, value_parser = at_least_one())]
+    pub embryonic_flows_max: u32,
+    /// Most flows that have; beyond it new flows are placed by consistent hash.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().established_flows_max, value_parser = at_least_one())]
+    pub established_flows_max: u32,
+}
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 28)
+}
+
+impl From<LimitOptions> for Limits {
+    fn from(options: LimitOptions) -> Self {
+        Self {
+            services_max: options.services_max,
+            reals_max: options.reals_max,
+            slots_max: options.slots_max,
+            embryonic_flows_max: options.embryonic_flows_max,
+            established_flows_max: options.established_flows_max,
+        }
+    }
+}
+
+impl From<Limits> for LimitOptions {
+    fn from(limits: Limits) -> Self {
+        Self {
+            services_max: limits.services_max,
+            reals_max: limits.reals_max,
+            slots_max: limits.slots_max,
+            embryonic_flows_max: limits.embryonic_flows_max,
+            established_flows_max: limits.established_flows_max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, Command, FromArgMatches};
+
+    fn parse(words: &[&str]) -> Result<Options, clap::Error> {
+        let command = Options::augment_args(Command::new("director").no_binary_name(true));
+        Options::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    #[test]
+    fn an_interface_is_needed_unless_everything_goes() {
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--remove", "--interface", "eth0"]).is_err());
+        assert!(parse(&["--remove"]).expect("remove").remove);
+        let options =
+            parse(&["--interface", "eth0", "-i", "eth1", "--reals-max", "7"]).expect("two interfaces");
+        assert_eq!(options.interfaces, ["eth0", "eth1"]);
+        assert_eq!(Limits::from(options.limits), Limits { reals_max: 7, ..Limits::default() });
+        assert_eq!(options.pin.to_str(), Some("/sys/fs/bpf/sluice"));
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_refused() {
+        assert!(parse(&["-i", "eth0", "--slots-max", "0"]).is_err());
+        assert!(parse(&["-i", "eth0", "--slots-max", "many"]).is_err());
+    }
+}

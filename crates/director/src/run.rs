@@ -1,0 +1,322 @@
+//! Start, loop and end of the daemon.
+
+use crate::actor::{ActorError, Director, log_error};
+use crate::connections;
+use crate::http;
+use crate::listen::{ListenError, Socket, lock_pins, lock_state, notify_ready};
+use crate::messages::{Mailbox, Request, mailbox};
+use crate::options::Options;
+use crate::state::{StateError, StateFile};
+use crate::statistics::PERIOD;
+use api::{Refusal, RefusalKind};
+use host::neighbours::machine::Timing;
+use host::netlink::Netlink;
+use host::{Interface, NeighbourEvent, Neighbours};
+use kernel::{AttachError, Datapath, TableError};
+use plan::Resolved;
+use runtime::clock::monotonic_coarse_ns;
+use runtime::signals::Shutdown;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Between two slices of the sweep.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// How long open requests may still take at the end.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// Neighbour events taken at once.
+const EVENTS_MAX: usize = 1024;
+
+/// Why the director ended, or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Log set-up.
+    #[error("cannot write logs")]
+    Logging(#[from] runtime::logging::LoggingError),
+    /// The machine refused threads or timers.
+    #[error("cannot start the director")]
+    Runtime(#[source] std::io::Error),
+    /// Signals.
+    #[error("cannot start the director")]
+    Signals(#[from] runtime::signals::SignalError),
+    /// Socket or locks.
+    #[error("cannot start the director")]
+    Listen(#[from] ListenError),
+    /// Locks, for `--remove`.
+    #[error("cannot remove the packet path: end that director first")]
+    InUse(#[source] ListenError),
+    /// Random keys.
+    #[error("cannot start the director")]
+    Random(#[from] runtime::random::RandomError),
+    /// The directory of the configuration.
+    #[error("cannot start the director")]
+    State(#[from] StateError),
+    /// Programs and tables.
+    #[error("cannot start the director")]
+    Open(#[from] kernel::OpenError),
+    /// Pins.
+    #[error("cannot remove the packet path")]
+    Pins(#[from] kernel::PinError),
+    /// Tables and model.
+    #[error("cannot start the director")]
+    Actor(#[from] ActorError),
+    /// An interface.
+    #[error("cannot start the director")]
+    Attach(#[from] AttachError),
+    /// The neighbour service.
+    #[error("cannot start the director")]
+    Neighbours(#[from] host::neighbours::NeighboursError),
+    /// The control socket broke.
+    #[error("cannot serve the control socket")]
+    Serve(#[source] std::io::Error),
+    /// The neighbour service ended by itself.
+    #[error("the watch on the neighbours has ended")]
+    NeighboursEnded,
+}
+
+/// Sets up logs and runs the director until a signal, in the network namespace of the calling thread.
+///
+/// # Errors
+/// [`Error`], boxed.
+pub fn main(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    runtime::logging::init(options.log_format).map_err(Error::from)?;
+    Ok(run(&options)?)
+}
+
+/// Runs the director until SIGTERM or SIGINT; with `remove`, removes everything from the kernel instead.
+///
+/// # Errors
+/// [`Error`]. After a failed start nothing of it is left behind; what an earlier director left still works.
+pub fn run(options: &Options) -> Result<(), Error> {
+    if options.remove {
+        return remove(options);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    let ended = runtime.block_on(start(options));
+    runtime.shutdown_timeout(END_TIMEOUT);
+    ended
+}
+
+fn remove(options: &Options) -> Result<(), Error> {
+    kernel::check_requirements().map_err(kernel::LoadError::from).map_err(kernel::OpenError::from)?;
+    let _lock = lock_pins(&options.pin).map_err(Error::InUse)?;
+    let detached = kernel::detach_all(&options.pin)?;
+    tracing::info!(interfaces = detached, pins = %options.pin.display(), "removed the packet path");
+    Ok(())
+}
+
+async fn start(options: &Options) -> Result<(), Error> {
+    // Before anything that a signal could leave half done.
+    let shutdown = Shutdown::install()?;
+    let _pins = lock_pins(&options.pin)?;
+    let state = StateFile::in_directory(&options.state)?;
+    let _state = lock_state(&options.state)?;
+    let (_socket, listener) = Socket::listen(&options.socket)?;
+
+    let limits = options.limits.into();
+    let datapath = Datapath::open_pinned(&options.pin, &limits)?;
+    let is_new = !datapath.adopted();
+    let started = match take_over(options, datapath, state).await {
+        Ok(started) => started,
+        Err(error) => {
+            if is_new && let Err(error) = kernel::detach_all(&options.pin) {
+                log_error("not everything was removed", &error);
+            }
+            return Err(error);
+        }
+    };
+    serve(started, listener, shutdown).await
+}
+
+/// What runs from here on.
+struct Started {
+    director: Director,
+    neighbours: Neighbours,
+    events: mpsc::Receiver<NeighbourEvent>,
+}
+
+async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> Result<Started, Error> {
+    let plan_options = plan::Options {
+        limits: *datapath.limits(),
+        overflow_key: overflow_key(&datapath)?,
+        ..plan::Options::default()
+    };
+    let mut director = Director::new(datapath, state, plan_options)?;
+    attach(&mut director.datapath, &options.interfaces).await?;
+    let (neighbours, events) = Neighbours::start(Timing::default()).await?;
+    neighbours.watch(director.real_addresses()).await?;
+    tracing::info!(
+        generation = director.generation,
+        services = director.model.services().len(),
+        adopted = director.adopted,
+        socket = %options.socket.display(),
+        "the director is ready"
+    );
+    notify_ready();
+    Ok(Started { director, neighbours, events })
+}
+
+/// The secret of the placement without flows: as the tables have it, or a new one.
+fn overflow_key(datapath: &Datapath) -> Result<[u64; 2], Error> {
+    let present = datapath.tables().settings.get(0).map_err(ActorError::from)?;
+    match present.map(|settings| settings.overflow_key) {
+        Some(key) if key != [0, 0] => Ok(key),
+        _ => Ok([runtime::random::random_u64()?, runtime::random::random_u64()?]),
+    }
+}
+
+/// Attaches to exactly these interfaces. When one is refused, those attached here are detached again.
+async fn attach(datapath: &mut Datapath, names: &[String]) -> Result<(), Error> {
+    let before: BTreeSet<u32> = datapath.attachments().iter().map(|it| it.interface).collect();
+    for name in names {
+        if let Err(error) = datapath.attach(name) {
+            detach_all_but(datapath, |interface| before.contains(&interface));
+            return Err(name_holder(error).await.into());
+        }
+    }
+    let names_now = kernel::interface_names();
+    let is_wanted = |interface: u32| names_now.get(&interface).is_some_and(|name| names.contains(name));
+    detach_all_but(datapath, is_wanted);
+    for attachment in datapath.attachments() {
+        let name = names_now.get(&attachment.interface);
+        tracing::info!(interface = name, mode = %attachment.mode, "attached");
+    }
+    Ok(())
+}
+
+fn detach_all_but(datapath: &mut Datapath, keep: impl Fn(u32) -> bool) {
+    let others: Vec<u32> =
+        datapath.attachments().iter().map(|it| it.interface).filter(|it| !keep(*it)).collect();
+    for interface in others {
+        match datapath.detach(interface) {
+            Ok(_) => tracing::info!(interface, "detached"),
+            Err(error) => log_error("not detached", &error),
+        }
+    }
+}
+
+/// Adds whose program it is to the error that an interface is in use.
+async fn name_holder(error: AttachError) -> AttachError {
+    let AttachError::Busy { name, holder: None } = error else { return error };
+    let program = match Netlink::open() {
+        Ok(netlink) => {
+            let interface = Interface::by_name(&netlink, &name).await.ok();
+            interface.and_then(|interface| interface.xdp_program_id)
+        }
+        Err(_) => None,
+    };
+    AttachError::Busy { name, holder: program.and_then(kernel::holder_of) }
+}
+
+async fn serve(started: Started, listener: UnixListener, mut shutdown: Shutdown) -> Result<(), Error> {
+    let (mailbox, requests) = mailbox();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let api = tokio::spawn(serve_api(listener, mailbox, ended));
+    let done = tokio::select! {
+        signal = shutdown.wait() => {
+            tracing::info!(signal, "ending; packets go on being balanced");
+            Ok(())
+        }
+        done = own(started, requests) => done,
+    };
+    drop(end);
+    match tokio::time::timeout(END_TIMEOUT, api).await {
+        Ok(Ok(served)) => done.and(served.map_err(Error::Serve)),
+        // Requests that do not end, or a task that was cut off: the daemon ends all the same.
+        Ok(Err(_)) | Err(_) => done,
+    }
+}
+
+async fn serve_api(
+    listener: UnixListener,
+    mailbox: Mailbox,
+    ended: tokio::sync::oneshot::Receiver<()>,
+) -> std::io::Result<()> {
+    let until = async {
+        // The sender is dropped to end it.
+        let _ = ended.await;
+    };
+    axum::serve(listener, http::router(mailbox)).with_graceful_shutdown(until).await
+}
+
+/// The one task that owns the director.
+async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<(), Error> {
+    let Started { mut director, neighbours, mut events } = started;
+    let mut watched = director.real_addresses();
+    let mut sweep = interval(SWEEP_PERIOD);
+    let mut statistics = interval(PERIOD);
+    for timer in [&mut sweep, &mut statistics] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => handle(&mut director, request),
+                None => return Ok(()),
+            },
+            taken = events.recv_many(&mut batch, EVENTS_MAX) => {
+                if taken == 0 {
+                    return Err(Error::NeighboursEnded);
+                }
+                director.neighbours_changed(batch.drain(..).map(news).collect());
+            }
+            _ = sweep.tick() => director.sweep(monotonic_coarse_ns()),
+            _ = statistics.tick() => {
+                if let Err(error) = director.run_statistics() {
+                    log_error("counters not read", &error);
+                }
+            }
+        }
+        let addresses = director.real_addresses();
+        if addresses != watched {
+            neighbours.watch(addresses.clone()).await?;
+            watched = addresses;
+        }
+    }
+}
+
+fn news(event: NeighbourEvent) -> (IpAddr, Option<Resolved>) {
+    let resolved = event.resolved.map(|it| Resolved {
+        ifindex: it.interface_index,
+        destination_mac: it.destination.0,
+        source_mac: it.source.0,
+    });
+    match &event.resolved {
+        Some(it) => tracing::info!(
+            address = %event.address, mac = %crate::convert::mac(&it.destination.0), interface = it.interface_index,
+            "next hop"
+        ),
+        None => tracing::warn!(address = %event.address, "next hop lost"),
+    }
+    (event.address, resolved)
+}
+
+fn handle(director: &mut Director, request: Request) {
+    // A client that went away does not want its answer.
+    match request {
+        Request::Status(reply) => drop(reply.send(Ok(director.status()))),
+        Request::Services(reply) => drop(reply.send(director.services().map_err(unreadable))),
+        Request::Change(changes, reply) => drop(reply.send(Ok(director.change(&changes)))),
+        Request::Connections(cursor, reply) => {
+            let page = connections::page(director.datapath.tables(), cursor, monotonic_coarse_ns());
+            drop(reply.send(page.map_err(unreadable)));
+        }
+        Request::Verdicts(reply) => drop(reply.send(director.verdicts().map_err(unreadable))),
+        Request::Explain(question, reply) => {
+            drop(reply.send(director.explain(&question, monotonic_coarse_ns())));
+        }
+    }
+}
+
+fn unreadable(error: TableError) -> Refusal {
+    log_error("a table could not be read", &error);
+    Refusal::new(RefusalKind::Kernel, runtime::Chain(&error).to_string())
+}

@@ -1,0 +1,250 @@
+//! Counters and rates as IPVS shows them: a snapshot every two seconds, rates as a moving average of it.
+//!
+//! Pure: the caller brings the counters and the moment. Deliberately absent: reading them from the kernel.
+
+use api::ServiceId;
+use plan::Layout;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Between two runs of the estimator.
+pub(crate) const PERIOD: Duration = Duration::from_secs(2);
+
+/// Number of counters.
+const KINDS: usize = 5;
+
+/// Connections, packets in, packets out, bytes in, bytes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally([u64; KINDS]);
+
+/// How far a difference is shifted before averaging, how much is added and how far it is shifted back when shown:
+/// connections and packets keep ten binary places, bytes five.
+const PRECISION: [(u32, i64, u32); KINDS] =
+    [(9, 0x1ff, 10), (9, 0x1ff, 10), (9, 0x1ff, 10), (4, 0xf, 5), (4, 0xf, 5)];
+
+impl From<abi::Counters> for Tally {
+    fn from(counters: abi::Counters) -> Self {
+        Self([
+            counters.connections,
+            counters.in_packets,
+            counters.out_packets,
+            counters.in_bytes,
+            counters.out_bytes,
+        ])
+    }
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        for (sum, value) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.wrapping_add(value);
+        }
+    }
+}
+
+/// One line of counters with its rates.
+#[derive(Clone, Copy, Debug, Default)]
+struct Estimate {
+    /// As of the last run.
+    total: Tally,
+    /// What was there when the counters were zeroed.
+    baseline: Tally,
+    averages: [i64; KINDS],
+}
+
+impl Estimate {
+    /// Starts with what is there already, so that it is no burst.
+    fn starting_at(total: Tally) -> Self {
+        Self { total, ..Self::default() }
+    }
+
+    fn run(&mut self, total: Tally) {
+        for (((average, old), new), (shift, ..)) in
+            self.averages.iter_mut().zip(self.total.0).zip(total.0).zip(PRECISION)
+        {
+            let rate = new.wrapping_sub(old).wrapping_shl(shift).cast_signed();
+            *average = average.wrapping_add(rate.wrapping_sub(*average) >> 2);
+        }
+        self.total = total;
+    }
+
+    fn zero(&mut self) {
+        self.baseline = self.total;
+        self.averages = [0; KINDS];
+    }
+
+    fn shown(&self) -> api::Counters {
+        let mut counts = [0; KINDS];
+        for ((count, total), baseline) in counts.iter_mut().zip(self.total.0).zip(self.baseline.0) {
+            *count = total.wrapping_sub(baseline);
+        }
+        let mut rates = [0; KINDS];
+        for ((rate, average), (_, half, shift)) in rates.iter_mut().zip(self.averages).zip(PRECISION) {
+            *rate = (average.wrapping_add(half) >> shift).max(0).cast_unsigned();
+        }
+        let [connections, in_packets, out_packets, in_bytes, out_bytes] = counts;
+        let [connections_per_s, in_packets_per_s, out_packets_per_s, in_bytes_per_s, out_bytes_per_s] = rates;
+        api::Counters {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+            connections_per_s,
+            in_packets_per_s,
+            out_packets_per_s,
+            in_bytes_per_s,
+            out_bytes_per_s,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ServiceLine {
+    estimate: Estimate,
+    /// Counters of real servers whose index was given up.
+    past: Tally,
+}
+
+/// All lines.
+#[derive(Debug, Default)]
+pub(crate) struct Statistics {
+    reals: BTreeMap<u32, Estimate>,
+    services: BTreeMap<ServiceId, ServiceLine>,
+}
+
+impl Statistics {
+    /// One run of the estimator. `counters` is by index of the real server; `services` are those to show.
+    pub(crate) fn run<'a>(
+        &mut self,
+        counters: &[abi::Counters],
+        layout: &Layout,
+        services: impl Iterator<Item = &'a ServiceId>,
+    ) {
+        let mut lines = BTreeMap::new();
+        for service in services {
+            let old = self.services.get(service).copied();
+            let past = old.map(|line| line.past).unwrap_or_default();
+            let mut sum = past;
+            for index in layout.reals_of(service) {
+                let total = total_at(counters, index);
+                sum.add(total);
+                self.reals.entry(index).or_insert_with(|| Estimate::starting_at(total)).run(total);
+            }
+            let mut line = old.unwrap_or_else(|| ServiceLine { estimate: Estimate::starting_at(sum), past });
+            line.estimate.run(sum);
+            lines.insert(*service, line);
+        }
+        self.services = lines;
+    }
+
+    /// A real server was added: its line starts at zero. `total` is what its counters hold now, which is not zero
+    /// when it was deleted and added again.
+    pub(crate) fn add_real(&mut self, index: u32, total: abi::Counters) {
+        let mut estimate = Estimate::starting_at(total.into());
+        estimate.zero();
+        self.reals.insert(index, estimate);
+    }
+
+    /// A service was added: its line starts at zero, whatever real servers of a former life have counted.
+    pub(crate) fn add_service(&mut self, service: ServiceId, counters: &[abi::Counters], layout: &Layout) {
+        let mut sum = Tally::default();
+        layout.reals_of(&service).for_each(|index| sum.add(total_at(counters, index)));
+        let mut estimate = Estimate::starting_at(sum);
+        estimate.zero();
+        self.services.insert(service, ServiceLine { estimate, past: Tally::default() });
+    }
+
+    /// The index of a deleted real server is given up; its service keeps what it has counted.
+    pub(crate) fn release_real(&mut self, index: u32, service: Option<ServiceId>, total: abi::Counters) {
+        self.reals.remove(&index);
+        if let Some(line) = service.and_then(|service| self.services.get_mut(&service)) {
+            line.past.add(total.into());
+        }
+    }
+
+    /// Zeroes a service and its real servers, or everything.
+    pub(crate) fn zero(&mut self, service: Option<&ServiceId>, layout: &Layout) {
+        match service {
+            None => {
+                self.reals.values_mut().for_each(Estimate::zero);
+                self.services.values_mut().for_each(|line| line.estimate.zero());
+            }
+            Some(service) => {
+                if let Some(line) = self.services.get_mut(service) {
+                    line.estimate.zero();
+                }
+                for index in layout.reals_of(service) {
+                    if let Some(estimate) = self.reals.get_mut(&index) {
+                        estimate.zero();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The line of a real server.
+    pub(crate) fn real(&self, index: u32) -> api::Counters {
+        self.reals.get(&index).map(Estimate::shown).unwrap_or_default()
+    }
+
+    /// The line of a service.
+    pub(crate) fn service(&self, service: &ServiceId) -> api::Counters {
+        self.services.get(service).map(|line| line.estimate.shown()).unwrap_or_default()
+    }
+}
+
+fn total_at(counters: &[abi::Counters], index: u32) -> Tally {
+    counters.get(index as usize).copied().unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(connections: u64, in_bytes: u64) -> Tally {
+        abi::Counters { connections, in_bytes, ..abi::Counters::default() }.into()
+    }
+
+    #[test]
+    fn rates_follow_the_two_second_mean_with_weight_one_quarter() {
+        // 10 connections and 3,000 bytes in each period of two seconds, worked out by hand from section 5.2:
+        // averages 5120/4 = 1280, 2240, 2960, 3500 ... and 48000/4 = 12000, 21000, 27750.
+        let mut estimate = Estimate::default();
+        let mut seen = Vec::new();
+        for period in 1..=3 {
+            estimate.run(tally(10 * period, 3000 * period));
+            let shown = estimate.shown();
+            seen.push((shown.connections_per_s, shown.in_bytes_per_s));
+        }
+        // (1280 + 511) >> 10 = 1, (2240 + 511) >> 10 = 2, (2960 + 511) >> 10 = 3; (12000 + 15) >> 5 = 375 ...
+        assert_eq!(seen, [(1, 375), (2, 656), (3, 867)]);
+        for period in 4..60 {
+            estimate.run(tally(10 * period, 3000 * period));
+        }
+        assert_eq!((estimate.shown().connections_per_s, estimate.shown().in_bytes_per_s), (5, 1500));
+        // Silence: the rates die away and never go negative.
+        for _ in 0..60 {
+            estimate.run(estimate.total);
+        }
+        assert_eq!((estimate.shown().connections_per_s, estimate.shown().in_bytes_per_s), (0, 0));
+        assert_eq!(estimate.shown().connections, 590);
+    }
+
+    #[test]
+    fn zeroing_subtracts_and_stops_the_rates() {
+        let mut estimate = Estimate::default();
+        estimate.run(tally(100, 5));
+        estimate.zero();
+        assert_eq!(estimate.shown(), api::Counters::default());
+        estimate.run(tally(107, 5));
+        assert_eq!(estimate.shown().connections, 7);
+    }
+
+    #[test]
+    fn what_was_counted_before_is_no_burst() {
+        let estimate = Estimate::starting_at(tally(1_000_000, 9));
+        assert_eq!(estimate.shown().connections_per_s, 0);
+        assert_eq!(estimate.shown().connections, 1_000_000);
+    }
+}

@@ -1,0 +1,91 @@
+//! What the director shows of itself.
+
+use crate::actor::Director;
+use crate::convert::mac;
+use abi::Verdict;
+use api::{InterfaceStatus, RealView, ServiceView, Services, Status, VerdictCount, Verdicts};
+use kernel::TableError;
+
+impl Director {
+    pub(crate) fn status(&self) -> Status {
+        let names = kernel::interface_names();
+        let interfaces = self.datapath.attachments().iter().map(|attachment| InterfaceStatus {
+            name: names.get(&attachment.interface).cloned().unwrap_or_else(|| "(gone)".to_owned()),
+            index: attachment.interface,
+            mode: attachment.mode.name().to_owned(),
+        });
+        let (found, limits) = (self.sweep.found(), self.datapath.limits());
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            generation: self.generation,
+            uptime_s: self.started.elapsed().as_secs(),
+            adopted: self.adopted,
+            interfaces: interfaces.collect(),
+            embryonic_flows: found.embryonic,
+            embryonic_flows_max: limits.embryonic_flows_max.into(),
+            established_flows: found.established,
+            established_flows_max: limits.established_flows_max.into(),
+        }
+    }
+
+    pub(crate) fn services(&self) -> Result<Services, TableError> {
+        let names = kernel::interface_names();
+        let mut services = Vec::new();
+        for (id, entry) in self.model.services() {
+            let mut reals = Vec::new();
+            for (real, it) in entry.reals() {
+                let index = self.layout.real_index(id, real);
+                let load = match index {
+                    Some(index) => self.datapath.tables().loads.get(index)?.unwrap_or_default(),
+                    None => abi::Load::default(),
+                };
+                let (active, inactive) = load.clamped();
+                let neighbour = self.neighbours.get(&real.address).map(|next_hop| {
+                    let interface = names.get(&next_hop.ifindex).map_or("(gone)", String::as_str);
+                    format!("{} dev {interface}", mac(&next_hop.destination_mac))
+                });
+                reals.push(RealView {
+                    id: *real,
+                    spec: it.spec,
+                    active,
+                    inactive,
+                    persistent: 0,
+                    neighbour,
+                    counters: index.map(|index| self.statistics.real(index)).unwrap_or_default(),
+                });
+            }
+            let counters = self.statistics.service(id);
+            services.push(ServiceView { id: *id, spec: entry.spec().clone(), counters, reals });
+        }
+        Ok(Services {
+            connection_table_size: self.datapath.limits().established_flows_max,
+            timeouts: self.model.timeouts(),
+            services,
+        })
+    }
+
+    /// Packets by verdict. The packet path does not count those of known flows: they are the packets of the real servers less
+    /// those counted under another forwarding verdict.
+    pub(crate) fn verdicts(&self) -> Result<Verdicts, TableError> {
+        let maps = self.datapath.tables();
+        let mut counts = maps.verdicts.fold_range(0, abi::VERDICTS_MAX, u64::wrapping_add)?;
+        let packets: u64 = self.counters()?.iter().map(|counters| counters.in_packets).sum();
+        let at = |verdict: Verdict| verdict.number() as usize;
+        let elsewhere: u64 = [Verdict::ForwardNew, Verdict::ForwardTableFull, Verdict::ForwardStateless]
+            .into_iter()
+            .filter_map(|verdict| counts.get(at(verdict)))
+            .sum();
+        if let Some(known) = counts.get_mut(at(Verdict::ForwardKnown)) {
+            // The counters go on while they are read, so the difference may be off by what came in between.
+            *known = known.saturating_add(packets).saturating_sub(elsewhere);
+        }
+        let verdicts = Verdict::ALL.into_iter().map(|verdict| VerdictCount {
+            number: verdict.number(),
+            name: verdict.name().to_owned(),
+            sentence: verdict.sentence().to_owned(),
+            packets: counts.get(at(verdict)).copied().unwrap_or_default(),
+        });
+        Ok(Verdicts { verdicts: verdicts.collect() })
+    }
+}

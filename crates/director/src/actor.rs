@@ -297,6 +297,10 @@ impl Director {
             }
         }
         self.reinstall();
+        // Next hops of addresses that nothing in the tables has any more.
+        let used: BTreeSet<IpAddr> =
+            self.tables.reals.values().map(|real| crate::convert::ip(&real.address)).collect();
+        self.neighbours.retain(|address, _| used.contains(address));
     }
 
     /// One more than the highest index of a real server in the tables.

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Between two slices of the sweep.
@@ -249,7 +249,10 @@ async fn serve_api(
 /// The one task that owns the director.
 async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<(), Error> {
     let Started { mut director, neighbours, mut events } = started;
-    let mut watched = director.real_addresses();
+    let (watched, changed) = watch::channel(director.real_addresses());
+    // A task of its own: waiting for the neighbour service here, while that waits for its events to be
+    // taken here, would be for ever.
+    let watcher = AbortOnDrop(tokio::spawn(tell_neighbours(neighbours, changed)));
     let mut sweep = interval(SWEEP_PERIOD);
     let mut statistics = interval(PERIOD);
     for timer in [&mut sweep, &mut statistics] {
@@ -276,10 +279,34 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
             }
         }
         let addresses = director.real_addresses();
-        if addresses != watched {
-            neighbours.watch(addresses.clone()).await?;
-            watched = addresses;
+        watched.send_if_modified(|old| {
+            let is_new = *old != addresses;
+            *old = addresses;
+            is_new
+        });
+        if watcher.0.is_finished() {
+            return Err(Error::NeighboursEnded);
         }
+    }
+}
+
+/// Hands each new set of addresses to the neighbour service; sets that were overtaken are left out.
+async fn tell_neighbours(neighbours: Neighbours, mut changed: watch::Receiver<BTreeSet<IpAddr>>) {
+    while changed.changed().await.is_ok() {
+        let addresses = changed.borrow_and_update().clone();
+        if let Err(error) = neighbours.watch(addresses).await {
+            log_error("addresses not watched", &error);
+            return;
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

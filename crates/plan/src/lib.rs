@@ -1,1 +1,39 @@
-//! placeholder
+//! From what the operator declared to what the packet path reads.
+//!
+//! ```text
+//! api::Change -> Model::apply -> Model -> compile -> Tables -> diff -> [TableChange] -> (kernel)
+//! ```
+//!
+//! Everything here is a value: no clock, no I/O, no kernel. [`compile`] never sees the kernel, and whoever
+//! applies the changes never sees the [`Model`]. What must survive from one compilation to the next (which
+//! index and which slots belong to whom, where each ring stands) is the [`Layout`].
+//!
+//! Deliberately absent: counters and their zeroing, neighbour resolution, reading and writing of maps, and
+//! the choice of a real server for a packet (`forward`).
+#![forbid(unsafe_code)]
+
+mod adopt;
+mod check;
+mod compile;
+mod diff;
+mod layout;
+mod model;
+mod options;
+pub mod ring;
+mod spans;
+mod supported;
+mod tables;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod samples;
+
+pub use adopt::AdoptError;
+pub use compile::{Compiled, Cursors, Neighbours, Resolved, compile};
+pub use diff::{TableChange, diff};
+pub use layout::{Layout, LayoutFull, RealIdentity};
+pub use model::{Model, RealEntry, ServiceEntry};
+pub use options::{Options, TIMEOUT_S_MAX};
+pub use ring::mh::TableSize;
+pub use tables::Tables;

@@ -1,0 +1,170 @@
+//! The rules of IPVS that a change must obey whatever the release, in the order the kernel tries them.
+
+use crate::options::{Options, TIMEOUT_S_MAX};
+use api::{
+    Family, Forwarding, RealId, RealSpec, Refusal, RefusalKind, Scheduler, ServiceId, ServiceSpec, Timeouts,
+};
+use forward::tables::SCAN_MAX;
+use std::net::IpAddr;
+
+/// Weights and thresholds are C `int` in the kernel.
+const INT_MAX: u32 = i32::MAX.cast_unsigned();
+/// Persistence engines the kernel has a module for.
+const ENGINES: [&str; 1] = ["sip"];
+
+/// The scheduler a service asks for, and whether its persistence engine exists.
+pub(crate) fn names(spec: &ServiceSpec) -> Result<Scheduler, Refusal> {
+    let scheduler = Scheduler::from_name(&spec.scheduler).ok_or_else(|| {
+        let known = Scheduler::ALL.map(Scheduler::name).join(", ");
+        let asked = &spec.scheduler;
+        Refusal::new(RefusalKind::NoSuchScheduler, format!("no scheduler `{asked}': use one of {known}"))
+    })?;
+    match &spec.persistence_engine {
+        Some(engine) if !ENGINES.contains(&engine.as_str()) => Err(Refusal::new(
+            RefusalKind::NoSuchScheduler,
+            format!("no persistence engine `{engine}': use one of {}", ENGINES.join(", ")),
+        )),
+        _ => Ok(scheduler),
+    }
+}
+
+/// Whether a VIP can be written into the tables at all.
+pub(crate) fn virtual_address(id: &ServiceId) -> Result<(), Refusal> {
+    match id {
+        ServiceId::Address { address: IpAddr::V6(address), .. } if address.to_ipv4_mapped().is_some() => {
+            Err(Refusal::new(
+                RefusalKind::Invalid,
+                format!(
+                    "{id}: an IPv4-mapped IPv6 address must not appear on the wire; use the IPv4 address"
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Numbers of a real server.
+pub(crate) fn real_numbers(id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
+    let refuse = |kind, message: String| Err(Refusal::new(kind, format!("real server {id}: {message}")));
+    if spec.upper_threshold > INT_MAX {
+        let upper = spec.upper_threshold;
+        return refuse(
+            RefusalKind::Invalid,
+            format!("upper threshold {upper} is too large: at most {INT_MAX}"),
+        );
+    }
+    if spec.weight > INT_MAX {
+        return refuse(
+            RefusalKind::OutOfRange,
+            format!("weight {} is too large: at most {INT_MAX}", spec.weight),
+        );
+    }
+    if spec.lower_threshold > spec.upper_threshold {
+        let (lower, upper) = (spec.lower_threshold, spec.upper_threshold);
+        return refuse(
+            RefusalKind::OutOfRange,
+            format!("lower threshold {lower} is above the upper one {upper}: give -x at least {lower}"),
+        );
+    }
+    Ok(())
+}
+
+/// Family of a real server against that of its service: only tunnels may mix them.
+pub(crate) fn real_family(service: &ServiceId, id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
+    if Family::of(id.address) == service.family() || spec.forwarding == Forwarding::Tunnel {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalKind::Invalid,
+        format!("real server {id}: its address family differs from {service}; only tunneling allows that"),
+    ))
+}
+
+/// Whether a new real server's address is one machine's. Broadcast addresses of a subnet need the host's
+/// routes and are not seen here.
+pub(crate) fn real_unicast(id: &RealId) -> Result<(), Refusal> {
+    let wrong = match id.address {
+        IpAddr::V4(a) if a.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V4(a) if a.octets()[0] == 0 => Some("an address of network 0"),
+        IpAddr::V6(a) if a.is_multicast() => Some("a multicast address"),
+        IpAddr::V6(a) if a.is_unspecified() => Some("the unspecified address"),
+        IpAddr::V6(a) if a.is_unicast_link_local() => Some("a link-local address"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4-mapped IPv6 address"),
+        _ => None,
+    };
+    match wrong {
+        None => Ok(()),
+        Some(what) => Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("real server {id} is {what}: use the unicast address of one machine"),
+        )),
+    }
+}
+
+/// Port of a directly routed real server: packets keep theirs, so another one would never be reached.
+pub(crate) fn real_port(service: &ServiceId, id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
+    match *service {
+        ServiceId::Address { port, .. }
+            if spec.forwarding == Forwarding::DirectRouting && id.port != port =>
+        {
+            Err(Refusal::new(
+                RefusalKind::Invalid,
+                format!("real server {id}: direct routing cannot change the port; use port {port}"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The three classic timeouts.
+pub(crate) fn timeouts(timeouts: &Timeouts) -> Result<(), Refusal> {
+    for (name, seconds) in [("tcp", timeouts.tcp_s), ("tcpfin", timeouts.tcp_fin_s), ("udp", timeouts.udp_s)]
+    {
+        if seconds > TIMEOUT_S_MAX {
+            return Err(Refusal::new(
+                RefusalKind::Invalid,
+                format!(
+                    "timeout {name} of {seconds} s is too long: 0 to {TIMEOUT_S_MAX} s, 0 keeps the value"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Real servers an `mh` ring has room for.
+pub(crate) fn mh_reals(id: &ServiceId, reals: usize, options: &Options) -> Result<(), Refusal> {
+    let slots = options.mh_table.slots();
+    if u32::try_from(reals).is_ok_and(|reals| reals <= slots) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalKind::Invalid,
+        format!("{id}: scheduler mh has room for {slots} real servers, not {reals}; set a larger mh table"),
+    ))
+}
+
+/// Real servers of one service that the packet path can scan.
+pub(crate) fn service_reals(id: &ServiceId, reals: usize) -> Result<(), Refusal> {
+    if u32::try_from(reals).is_ok_and(|reals| reals <= SCAN_MAX) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalKind::Limit,
+        format!("limit of {SCAN_MAX} real servers of {id} is reached: delete some"),
+    ))
+}
+
+/// A configured limit: `have` is the number after the change.
+pub(crate) fn limit(name: &str, what: &str, have: usize, max: u32) -> Result<(), Refusal> {
+    if u32::try_from(have).is_ok_and(|have| have <= max) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalKind::Limit,
+        format!(
+            "limit {name} of {max} {what} is reached: delete some or start the director with a higher limit"
+        ),
+    ))
+}

@@ -1,0 +1,384 @@
+//! Model -> tables.
+//!
+//! Only a service whose real servers, weights or scheduler changed is laid anew, in slots nobody uses; all
+//! others keep their slots, and their rings go on undisturbed.
+
+use crate::layout::{Laid, Layout, LayoutFull, Owner, Placed, PlacedReal};
+use crate::model::{Model, RealEntry, ServiceEntry};
+use crate::ring::{self, Entry, RingState};
+use crate::tables::Tables;
+use abi::{
+    Address, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_RESOLVED, Real,
+    Service, ServiceKey, Settings, Slot, Span, TcpState,
+};
+use api::{Forwarding, RealId, RealSpec, Scheduler, ServiceId, Timeouts};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How to reach an address on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Index of the interface packets leave by.
+    pub ifindex: u32,
+    /// Hardware address of the next hop.
+    pub destination_mac: [u8; 6],
+    /// Hardware address of that interface.
+    pub source_mac: [u8; 6],
+}
+
+/// Addresses whose next hop is known.
+pub type Neighbours = BTreeMap<IpAddr, Resolved>;
+
+/// The packet path's cursors, by service index; a missing one is 0.
+pub type Cursors = BTreeMap<u32, u64>;
+
+/// What a compilation gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// The tables.
+    pub tables: Tables,
+    /// Indices that were given to real servers now: what the loads and counters have there is somebody
+    /// else's, and must be zeroed before the changes are done.
+    pub new_reals: Vec<u32>,
+}
+
+/// Compiles a model.
+///
+/// When all changes that follow from it are in the kernel, call [`Layout::settle`].
+///
+/// `cursors` should be read just before: flows scheduled meanwhile count as steps on the new rings.
+///
+/// # Errors
+/// When a table has no room; the layout is then as before.
+pub fn compile(
+    layout: &mut Layout,
+    model: &Model,
+    neighbours: &Neighbours,
+    cursors: &Cursors,
+) -> Result<Compiled, LayoutFull> {
+    let mut next = layout.clone();
+    next.retire(model);
+    let mut new_reals = Vec::new();
+    for (id, entry) in model.services() {
+        next.place(id, entry, model, cursors, &mut new_reals)?;
+    }
+    let tables = Tables {
+        settings: settings(model),
+        services: services(&next, model),
+        slots: slots(&next),
+        reals: reals(&next, model, neighbours),
+        vip_filter: vip_filter(model),
+    };
+    *layout = next;
+    Ok(Compiled { tables, new_reals })
+}
+
+impl Layout {
+    /// Takes the slots of services that the model no longer has, and marks what it no longer has as deleted.
+    fn retire(&mut self, model: &Model) {
+        let gone = |id: &&ServiceId| model.service(id).is_none();
+        let ids: Vec<ServiceId> = self.services.keys().filter(gone).copied().collect();
+        for id in ids {
+            let Some(placed) = self.services.get_mut(&id) else { continue };
+            if placed.laid.is_none() {
+                continue;
+            }
+            let placed = Arc::make_mut(placed);
+            placed.reals.values_mut().for_each(|real| real.present = false);
+            let laid = placed.laid.take();
+            let (index, is_empty) = (placed.index, placed.reals.is_empty());
+            if let Some(laid) = laid {
+                self.spans.give_back(laid.ring);
+                self.spans.give_back(laid.pool);
+            }
+            if is_empty {
+                self.services.remove(&id);
+                self.waiting_services.push(index);
+            }
+        }
+    }
+
+    /// Gives a service its indices, and slots if it needs new ones.
+    fn place(
+        &mut self,
+        id: &ServiceId,
+        entry: &ServiceEntry,
+        model: &Model,
+        cursors: &Cursors,
+        new_reals: &mut Vec<u32>,
+    ) -> Result<(), LayoutFull> {
+        let mut placed = match self.services.get(id) {
+            Some(placed) => Arc::clone(placed),
+            None => {
+                let max = self.limits.services_max;
+                let index = self.service_indices.take().ok_or(LayoutFull::Services { max })?;
+                Arc::new(Placed { index, reals: BTreeMap::new(), laid: None })
+            }
+        };
+        self.place_reals(id, entry, &mut placed, new_reals)?;
+        let entries: Vec<Entry> = entry
+            .reals()
+            .filter_map(|(real, it)| Some(ring_entry(placed.reals.get(real)?.index, real, it)))
+            .collect();
+        let table = model.options().mh_table;
+        let is_laid = placed.laid.as_ref().is_some_and(|laid| laid.is_for(entry.scheduler(), table));
+        if !is_laid || placed.entries() != entries {
+            let cursor = cursors.get(&placed.index).copied().unwrap_or_default();
+            let laid = self.lay(id, placed.laid.as_ref(), entry.scheduler(), entries, cursor, table)?;
+            Arc::make_mut(&mut placed).laid = Some(laid);
+        }
+        self.services.insert(*id, placed);
+        Ok(())
+    }
+
+    fn place_reals(
+        &mut self,
+        id: &ServiceId,
+        entry: &ServiceEntry,
+        placed: &mut Arc<Placed>,
+        new_reals: &mut Vec<u32>,
+    ) -> Result<(), LayoutFull> {
+        let gone: Vec<RealId> = placed
+            .reals
+            .iter()
+            .filter(|(real, it)| it.present && entry.real(real).is_none())
+            .map(|(real, _)| *real)
+            .collect();
+        for real in gone {
+            if let Some(it) = Arc::make_mut(placed).reals.get_mut(&real) {
+                it.present = false;
+            }
+        }
+        for (real, _) in entry.reals().rev() {
+            match placed.reals.get(real) {
+                Some(it) if it.present => continue,
+                Some(it) => {
+                    let revived = PlacedReal { present: true, ..*it };
+                    Arc::make_mut(placed).reals.insert(*real, revived);
+                }
+                None => {
+                    let max = self.limits.reals_max;
+                    let index = self.real_indices.take().ok_or(LayoutFull::Reals { max })?;
+                    Arc::make_mut(placed).reals.insert(*real, PlacedReal { index, present: true });
+                    self.owners.insert(index, Owner::Known(*id, *real));
+                    new_reals.push(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays a service's ring and pool; keeps the slots if they would say the same.
+    fn lay(
+        &mut self,
+        id: &ServiceId,
+        before: Option<&Laid>,
+        scheduler: Scheduler,
+        entries: Vec<Entry>,
+        cursor: u64,
+        table: ring::mh::TableSize,
+    ) -> Result<Laid, LayoutFull> {
+        let weights: BTreeMap<u32, u32> = entries.iter().map(|entry| (entry.real, entry.weight)).collect();
+        let pool_slots: Vec<Slot> =
+            entries.iter().map(|entry| Slot { real: entry.real, weight: entry.weight }).collect();
+        let (ring, state) = match ring::of(scheduler) {
+            None => (Vec::new(), RingState { reals: entries, carry: None, cursor }),
+            Some(of) => {
+                let new_service = RingState { cursor, ..RingState::default() };
+                let earlier = match before {
+                    None => Some(&new_service),
+                    Some(before) => (before.scheduler == scheduler).then_some(&before.state),
+                };
+                ring::lay(of, earlier, entries, cursor, table)
+            }
+        };
+        let weight = |real: &u32| weights.get(real).copied().unwrap_or_default();
+        let ring_slots: Vec<Slot> =
+            ring.iter().map(|real| Slot { real: *real, weight: weight(real) }).collect();
+        let old = |of: fn(&Laid) -> (Span, &Vec<Slot>)| before.map(of);
+        let ring = self.span(id, old(|laid| (laid.ring, &laid.ring_slots)), &ring_slots)?;
+        let pool = self.span(id, old(|laid| (laid.pool, &laid.pool_slots)), &pool_slots)?;
+        Ok(Laid { scheduler, state, ring, pool, ring_slots, pool_slots })
+    }
+
+    fn span(
+        &mut self,
+        id: &ServiceId,
+        before: Option<(Span, &Vec<Slot>)>,
+        slots: &Vec<Slot>,
+    ) -> Result<Span, LayoutFull> {
+        match before {
+            Some((span, same)) if same == slots => return Ok(span),
+            Some((span, _)) => self.spans.give_back(span),
+            None => {}
+        }
+        let needed = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        self.spans.take(needed).ok_or(LayoutFull::Slots {
+            max: self.limits.slots_max,
+            service: *id,
+            needed,
+            free: self.spans.longest_free(),
+        })
+    }
+}
+
+fn ring_entry(index: u32, id: &RealId, entry: &RealEntry) -> Entry {
+    Entry {
+        real: index,
+        weight: entry.spec.weight,
+        last_weight: entry.last_weight,
+        address: address(id.address).fold(),
+        port: id.port,
+    }
+}
+
+/// An address as the tables have it.
+pub(crate) fn address(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => Address::v4(v4.octets()),
+        IpAddr::V6(v6) => Address::v6(v6.octets()),
+    }
+}
+
+fn service_key(id: &ServiceId) -> Option<ServiceKey> {
+    match *id {
+        ServiceId::Address { protocol, address: vip, port } => Some(ServiceKey {
+            address: address(vip),
+            port_be: port.to_be(),
+            protocol: u16::from(protocol.number()),
+        }),
+        // The model refuses these (`supported.rs`).
+        ServiceId::Fwmark { .. } => None,
+    }
+}
+
+fn settings(model: &Model) -> Settings {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let options = model.options();
+    let Timeouts { tcp_s, tcp_fin_s, udp_s } = model.timeouts();
+    let mut settings = Settings {
+        udp_timeout_ns: u64::from(udp_s) * SECOND_NS,
+        mh_key: options.mh_key,
+        answers_per_second_max: options.answers_per_second_max,
+        overflow_key: options.overflow_key,
+        ..Settings::default()
+    };
+    settings.tcp_timeout_ns[TcpState::Established as usize] = u64::from(tcp_s) * SECOND_NS;
+    settings.tcp_timeout_ns[TcpState::FinWait as usize] = u64::from(tcp_fin_s) * SECOND_NS;
+    settings
+}
+
+fn services(layout: &Layout, model: &Model) -> BTreeMap<ServiceKey, Service> {
+    let service = |(id, entry): (&ServiceId, &ServiceEntry)| {
+        let placed = layout.services.get(id)?;
+        let laid = placed.laid.as_ref()?;
+        let scheduler = scheduler_number(laid.scheduler);
+        let service = Service {
+            index: placed.index,
+            scheduler,
+            flags: service_flags(entry),
+            ring: laid.ring,
+            pool: laid.pool,
+        };
+        Some((service_key(id)?, service))
+    };
+    model.services().filter_map(service).collect()
+}
+
+/// The number of a scheduler in the tables.
+fn scheduler_number(scheduler: Scheduler) -> u16 {
+    match scheduler {
+        Scheduler::Rr => abi::SCHEDULER_RR,
+        Scheduler::Wrr => abi::SCHEDULER_WRR,
+        Scheduler::Lc => abi::SCHEDULER_LC,
+        Scheduler::Wlc => abi::SCHEDULER_WLC,
+        Scheduler::Sh => abi::SCHEDULER_SH,
+        Scheduler::Mh => abi::SCHEDULER_MH,
+        Scheduler::Dh => abi::SCHEDULER_DH,
+        Scheduler::Sed => abi::SCHEDULER_SED,
+        Scheduler::Nq => abi::SCHEDULER_NQ,
+        Scheduler::Fo => abi::SCHEDULER_FO,
+        Scheduler::Ovf => abi::SCHEDULER_OVF,
+        Scheduler::None => abi::SCHEDULER_NONE,
+    }
+}
+
+/// The scheduler with this number in the tables.
+pub(crate) fn scheduler_of(number: u16) -> Option<Scheduler> {
+    Scheduler::ALL.into_iter().find(|scheduler| scheduler_number(*scheduler) == number)
+}
+
+/// What the scheduler's flags mean; to schedulers without flags they mean nothing.
+fn service_flags(entry: &ServiceEntry) -> u16 {
+    let given = entry.spec().scheduler_flags;
+    match entry.scheduler() {
+        Scheduler::Sh | Scheduler::Mh => {
+            let fallback = if given.flag_1 { abi::SERVICE_FALLBACK } else { 0 };
+            let port = if given.flag_2 { abi::SERVICE_PORT } else { 0 };
+            fallback | port
+        }
+        _ => 0,
+    }
+}
+
+fn slots(layout: &Layout) -> BTreeMap<u32, Slot> {
+    let laid = layout.services.values().filter_map(|placed| placed.laid.as_ref());
+    laid.flat_map(|laid| {
+        let ring = (laid.ring.start..).zip(laid.ring_slots.iter().copied());
+        let pool = (laid.pool.start..).zip(laid.pool_slots.iter().copied());
+        ring.chain(pool)
+    })
+    .collect()
+}
+
+fn reals(layout: &Layout, model: &Model, neighbours: &Neighbours) -> BTreeMap<u32, Real> {
+    let row = |owner: &Owner| match owner {
+        Owner::Orphan(real) => Some(*real),
+        Owner::Known(service, id) => {
+            let index = layout.services.get(service)?.index;
+            let entry = model.service(service).and_then(|entry| entry.real(id));
+            Some(real_row(index, id, entry.map(|entry| &entry.spec), neighbours))
+        }
+    };
+    layout.owners.iter().filter_map(|(index, owner)| Some((*index, row(owner)?))).collect()
+}
+
+/// The entry of a real server; without a spec, of a deleted one.
+fn real_row(service: u32, id: &RealId, spec: Option<&RealSpec>, neighbours: &Neighbours) -> Real {
+    let mut real = Real {
+        address: address(id.address),
+        port_be: id.port.to_be(),
+        method: METHOD_DIRECT_ROUTING,
+        service,
+        ..Real::default()
+    };
+    if let Some(spec) = spec {
+        real.method = match spec.forwarding {
+            Forwarding::DirectRouting => METHOD_DIRECT_ROUTING,
+            Forwarding::Tunnel => METHOD_TUNNEL,
+            // The host itself is reached without a neighbour; the model refuses it (`supported.rs`).
+            Forwarding::Masquerade | Forwarding::Local => METHOD_MASQUERADE,
+        };
+        real.flags |= REAL_AVAILABLE;
+        real.weight = spec.weight;
+        real.upper_threshold = spec.upper_threshold;
+        real.lower_threshold = spec.lower_threshold;
+    }
+    if let Some(next_hop) = neighbours.get(&id.address) {
+        real.flags |= REAL_RESOLVED;
+        real.ifindex = next_hop.ifindex;
+        real.destination_mac = next_hop.destination_mac;
+        real.source_mac = next_hop.source_mac;
+    }
+    real
+}
+
+fn vip_filter(model: &Model) -> BTreeMap<u32, u64> {
+    let mut words = BTreeMap::new();
+    for key in model.services().filter_map(|(id, _)| service_key(id)) {
+        let (word, mask) = abi::vip_filter_bit(&key.address);
+        *words.entry(word).or_default() |= mask;
+    }
+    words
+}

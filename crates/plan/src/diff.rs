@@ -1,0 +1,119 @@
+//! The ordered difference of two sets of tables.
+//!
+//! Done from the first change to the last, the list turns the old tables into the new ones. Done in part, it
+//! still forwards: what a service needs is there before the service points at it, and goes after it.
+
+use crate::tables::Tables;
+use abi::{REAL_AVAILABLE, Real, Service, ServiceKey, Settings, Slot};
+use std::collections::BTreeMap;
+
+/// One write to one map.
+///
+/// Where the map is an array, removing a real server or a word of the filter means writing zeros; removing a
+/// slot may be left out, since nothing points at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableChange {
+    /// Replace the settings.
+    PutSettings(Settings),
+    /// Add or replace a real server.
+    PutReal(u32, Real),
+    /// Remove a real server.
+    RemoveReal(u32),
+    /// Write a slot.
+    PutSlot(u32, Slot),
+    /// Forget a slot.
+    RemoveSlot(u32),
+    /// Add or replace a service.
+    PutService(ServiceKey, Service),
+    /// Remove a service.
+    RemoveService(ServiceKey),
+    /// Write a word of the VIP filter.
+    PutVipFilter(u32, u64),
+    /// Clear a word of the VIP filter.
+    RemoveVipFilter(u32),
+}
+
+/// What turns one map into another.
+struct Difference<K, V> {
+    put: Vec<(K, V)>,
+    removed: Vec<K>,
+}
+
+/// The difference of two keyed maps, in the order of the keys.
+fn keyed<K: Ord + Copy, V: PartialEq + Copy>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Difference<K, V> {
+    let mut difference = Difference { put: Vec::new(), removed: Vec::new() };
+    let mut before = old.iter().peekable();
+    for (key, value) in new {
+        while let Some((gone, _)) = before.next_if(|(k, _)| *k < key) {
+            difference.removed.push(*gone);
+        }
+        let same = before.next_if(|(k, _)| *k == key).is_some_and(|(_, v)| v == value);
+        if !same {
+            difference.put.push((*key, *value));
+        }
+    }
+    difference.removed.extend(before.map(|(key, _)| *key));
+    difference
+}
+
+/// The changes that turn `old` into `new`, in the order they must be done: settings, real servers, slots,
+/// services, VIP filter; then what goes, in reverse. A real server that ceases to be available does so after
+/// the services have stopped choosing it.
+///
+/// The slots of `new` must not be ones that a service of `old` uses otherwise; [`crate::compile`] sees to it.
+#[must_use]
+pub fn diff(old: &Tables, new: &Tables) -> Vec<TableChange> {
+    let mut changes = Vec::new();
+    if old.settings != new.settings {
+        changes.push(TableChange::PutSettings(new.settings));
+    }
+    let reals = keyed(&old.reals, &new.reals);
+    let slots = keyed(&old.slots, &new.slots);
+    let services = keyed(&old.services, &new.services);
+    let vip_filter = keyed(&old.vip_filter, &new.vip_filter);
+
+    let is_available = |real: &Real| real.flags & REAL_AVAILABLE != 0;
+    let (leaving, coming): (Vec<_>, Vec<_>) = reals
+        .put
+        .into_iter()
+        .partition(|(index, real)| old.reals.get(index).is_some_and(is_available) && !is_available(real));
+
+    let put_real = |(index, real)| TableChange::PutReal(index, real);
+    changes.extend(coming.into_iter().map(put_real));
+    changes.extend(slots.put.into_iter().map(|(index, slot)| TableChange::PutSlot(index, slot)));
+    changes.extend(services.put.into_iter().map(|(key, service)| TableChange::PutService(key, service)));
+    changes.extend(vip_filter.put.into_iter().map(|(word, bits)| TableChange::PutVipFilter(word, bits)));
+
+    changes.extend(vip_filter.removed.into_iter().map(TableChange::RemoveVipFilter));
+    changes.extend(services.removed.into_iter().map(TableChange::RemoveService));
+    changes.extend(slots.removed.into_iter().map(TableChange::RemoveSlot));
+    changes.extend(leaving.into_iter().map(put_real));
+    changes.extend(reals.removed.into_iter().map(TableChange::RemoveReal));
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_keyed_difference_turns_one_map_into_the_other(
+            old in prop::collection::btree_map(0_u32..40, 0_u8..3, 0..30),
+            new in prop::collection::btree_map(0_u32..40, 0_u8..3, 0..30),
+        ) {
+            let difference = keyed(&old, &new);
+            // Nothing is touched without need.
+            for (key, value) in &difference.put {
+                prop_assert_ne!(old.get(key), Some(value));
+            }
+            let mut replayed = old.clone();
+            replayed.extend(difference.put);
+            for key in &difference.removed {
+                prop_assert!(replayed.remove(key).is_some());
+            }
+            prop_assert_eq!(replayed, new);
+        }
+    }
+}

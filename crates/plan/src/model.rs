@@ -1,0 +1,265 @@
+//! What the operator declared: services and their real servers.
+//!
+//! The model says what is present. It does not know indices, neighbours, flows or counters: a real server
+//! that is deleted and added again is the same one again only to the [`crate::Layout`].
+
+use crate::check;
+use crate::options::Options;
+use crate::supported;
+use api::{
+    Change, Changes, RealId, RealSpec, Refusal, RefusalKind, Scheduler, ServiceId, ServiceSpec, Timeouts,
+};
+use indexmap::IndexMap;
+
+/// The declared configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    options: Options,
+    services: IndexMap<ServiceId, ServiceEntry>,
+    reals: usize,
+    timeouts: Timeouts,
+}
+
+/// A service of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceEntry {
+    spec: ServiceSpec,
+    scheduler: Scheduler,
+    /// Oldest first; shown newest first.
+    reals: IndexMap<RealId, RealEntry>,
+}
+
+/// A real server of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealEntry {
+    /// What was declared.
+    pub spec: RealSpec,
+    /// The last weight that was not 0, or 0 if there was none. `mh` goes by it, so that quiescing a real
+    /// server does not reshuffle the others.
+    pub last_weight: u32,
+}
+
+impl ServiceEntry {
+    /// What was declared.
+    #[must_use]
+    pub fn spec(&self) -> &ServiceSpec {
+        &self.spec
+    }
+
+    /// The scheduler that `spec().scheduler` names.
+    #[must_use]
+    pub fn scheduler(&self) -> Scheduler {
+        self.scheduler
+    }
+
+    /// The real servers, newest first: the order of every scheduler and listing.
+    pub fn reals(&self) -> impl DoubleEndedIterator<Item = (&RealId, &RealEntry)> + ExactSizeIterator {
+        self.reals.iter().rev()
+    }
+
+    /// One real server.
+    #[must_use]
+    pub fn real(&self, id: &RealId) -> Option<&RealEntry> {
+        self.reals.get(id)
+    }
+}
+
+impl Model {
+    /// A model without services, with the default timeouts.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let timeouts = Timeouts { tcp_s: 900, tcp_fin_s: 120, udp_s: 300 };
+        Self { options, services: IndexMap::new(), reals: 0, timeouts }
+    }
+
+    /// The choices it was made with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The three classic timeouts.
+    #[must_use]
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// The services in the order they were added.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = (&ServiceId, &ServiceEntry)> {
+        self.services.iter()
+    }
+
+    /// One service.
+    #[must_use]
+    pub fn service(&self, id: &ServiceId) -> Option<&ServiceEntry> {
+        self.services.get(id)
+    }
+
+    /// Number of real servers over all services.
+    #[must_use]
+    pub fn reals_len(&self) -> usize {
+        self.reals
+    }
+
+    /// The changes that make this model out of a new one: what to save.
+    #[must_use]
+    pub fn to_changes(&self) -> Changes {
+        let mut changes = vec![Change::SetTimeouts { timeouts: self.timeouts }];
+        for (&service, entry) in &self.services {
+            changes.push(Change::AddService { service, spec: entry.spec.clone() });
+            for (&real, &RealEntry { spec, last_weight }) in &entry.reals {
+                let first = RealSpec { weight: last_weight, ..spec };
+                changes.push(Change::AddReal { service, real, spec: first });
+                if spec.weight != last_weight {
+                    changes.push(Change::EditReal { service, real, spec });
+                }
+            }
+        }
+        Changes { atomic: true, changes }
+    }
+
+    /// Applies one change. [`Change::Zero`] changes nothing here; it only must name a service that exists.
+    ///
+    /// # Errors
+    /// A refusal by the rules of IPVS or of this release; the model is then as before.
+    pub fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+        match change {
+            Change::AddService { service, spec } => self.add_service(service, spec),
+            Change::EditService { service, spec } => self.edit_service(service, spec),
+            Change::DeleteService { service } => self.delete_service(service),
+            Change::Flush => {
+                self.services.clear();
+                self.reals = 0;
+                Ok(())
+            }
+            Change::AddReal { service, real, spec } => self.add_real(service, real, spec),
+            Change::EditReal { service, real, spec } => self.edit_real(service, real, spec),
+            Change::DeleteReal { service, real } => self.delete_real(service, real),
+            Change::Zero { service } => match service {
+                Some(id) if !self.services.contains_key(id) => Err(no_such_service(id)),
+                _ => Ok(()),
+            },
+            Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
+        }
+    }
+
+    /// Applies a list in order and says what became of each change. In an atomic list one refusal undoes
+    /// everything, and the other changes report [`RefusalKind::Aborted`].
+    pub fn apply_all(&mut self, changes: &Changes) -> Vec<Option<Refusal>> {
+        if !changes.atomic {
+            return changes.changes.iter().map(|change| self.apply(change).err()).collect();
+        }
+        let mut next = self.clone();
+        let refused = changes
+            .changes
+            .iter()
+            .enumerate()
+            .find_map(|(place, change)| next.apply(change).err().map(|refusal| (place, refusal)));
+        let Some((refused_place, refusal)) = refused else {
+            *self = next;
+            return vec![None; changes.changes.len()];
+        };
+        let aborted = Refusal::new(
+            RefusalKind::Aborted,
+            format!("not done: change {} of the same atomic list was refused", refused_place + 1),
+        );
+        let mut refusals = vec![Some(aborted); changes.changes.len()];
+        refusals[refused_place] = Some(refusal);
+        refusals
+    }
+
+    fn add_service(&mut self, id: &ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
+        if self.services.contains_key(id) {
+            return Err(Refusal::new(RefusalKind::ServiceExists, format!("service {id} already exists")));
+        }
+        let scheduler = check::names(spec)?;
+        check::virtual_address(id)?;
+        supported::service(id, spec)?;
+        check::limit("services_max", "services", self.services.len() + 1, self.options.limits.services_max)?;
+        let entry = ServiceEntry { spec: spec.clone(), scheduler, reals: IndexMap::new() };
+        self.services.insert(*id, entry);
+        Ok(())
+    }
+
+    fn edit_service(&mut self, id: &ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
+        let entry = self.services.get_mut(id).ok_or_else(|| no_such_service(id))?;
+        let scheduler = check::names(spec)?;
+        supported::service(id, spec)?;
+        if scheduler == Scheduler::Mh {
+            check::mh_reals(id, entry.reals.len(), &self.options)?;
+        }
+        entry.spec = spec.clone();
+        entry.scheduler = scheduler;
+        Ok(())
+    }
+
+    fn delete_service(&mut self, id: &ServiceId) -> Result<(), Refusal> {
+        let entry = self.services.shift_remove(id).ok_or_else(|| no_such_service(id))?;
+        self.reals -= entry.reals.len();
+        Ok(())
+    }
+
+    fn add_real(&mut self, service: &ServiceId, id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
+        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
+        check::real_family(service, id, spec)?;
+        check::real_numbers(id, spec)?;
+        if entry.reals.contains_key(id) {
+            return Err(Refusal::new(
+                RefusalKind::RealExists,
+                format!("real server {id} already exists in {service}"),
+            ));
+        }
+        check::real_unicast(id)?;
+        supported::real(id, spec)?;
+        check::real_port(service, id, spec)?;
+        check::service_reals(service, entry.reals.len() + 1)?;
+        if entry.scheduler == Scheduler::Mh {
+            check::mh_reals(service, entry.reals.len() + 1, &self.options)?;
+        }
+        let max = self.options.limits.reals_max;
+        check::limit("reals_max", "real servers over all services", self.reals + 1, max)?;
+        entry.reals.insert(*id, RealEntry { spec: *spec, last_weight: spec.weight });
+        self.reals += 1;
+        Ok(())
+    }
+
+    fn edit_real(&mut self, service: &ServiceId, id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
+        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
+        check::real_family(service, id, spec)?;
+        check::real_numbers(id, spec)?;
+        let real = entry.reals.get_mut(id).ok_or_else(|| no_such_real(service, id))?;
+        supported::real(id, spec)?;
+        check::real_port(service, id, spec)?;
+        real.spec = *spec;
+        if spec.weight != 0 {
+            real.last_weight = spec.weight;
+        }
+        Ok(())
+    }
+
+    fn delete_real(&mut self, service: &ServiceId, id: &RealId) -> Result<(), Refusal> {
+        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
+        entry.reals.shift_remove(id).ok_or_else(|| no_such_real(service, id))?;
+        self.reals -= 1;
+        Ok(())
+    }
+
+    fn set_timeouts(&mut self, new: &Timeouts) -> Result<(), Refusal> {
+        check::timeouts(new)?;
+        let keep = |new, old| if new == 0 { old } else { new };
+        self.timeouts = Timeouts {
+            tcp_s: keep(new.tcp_s, self.timeouts.tcp_s),
+            tcp_fin_s: keep(new.tcp_fin_s, self.timeouts.tcp_fin_s),
+            udp_s: keep(new.udp_s, self.timeouts.udp_s),
+        };
+        Ok(())
+    }
+}
+
+fn no_such_service(id: &ServiceId) -> Refusal {
+    Refusal::new(RefusalKind::NoSuchService, format!("no service {id}: add it first"))
+}
+
+fn no_such_real(service: &ServiceId, id: &RealId) -> Refusal {
+    Refusal::new(RefusalKind::NoSuchReal, format!("no real server {id} in {service}"))
+}

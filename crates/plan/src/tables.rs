@@ -1,0 +1,63 @@
+//! The tables as values: one ordered map for each BPF map that user space fills.
+//!
+//! Deliberately absent: the cursors. Rings are turned to where the packet path's cursor is (see
+//! [`crate::ring::lay`]), so nobody but the packet path ever writes one.
+
+use crate::diff::TableChange;
+use abi::{Real, Service, ServiceKey, Settings, Slot, Span};
+use std::collections::BTreeMap;
+
+/// Everything the packet path reads and does not write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Settings of the director.
+    pub settings: Settings,
+    /// Services by what they answer to.
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// Slots in use, by index.
+    pub slots: BTreeMap<u32, Slot>,
+    /// Real servers by index, deleted ones that may still have flows included.
+    pub reals: BTreeMap<u32, Real>,
+    /// Words of the VIP filter that are not 0, by index.
+    pub vip_filter: BTreeMap<u32, u64>,
+}
+
+impl Tables {
+    /// Does one change.
+    pub fn apply(&mut self, change: &TableChange) {
+        match *change {
+            TableChange::PutSettings(settings) => self.settings = settings,
+            TableChange::PutReal(index, real) => {
+                self.reals.insert(index, real);
+            }
+            TableChange::RemoveReal(index) => {
+                self.reals.remove(&index);
+            }
+            TableChange::PutSlot(index, slot) => {
+                self.slots.insert(index, slot);
+            }
+            TableChange::RemoveSlot(index) => {
+                self.slots.remove(&index);
+            }
+            TableChange::PutService(key, service) => {
+                self.services.insert(key, service);
+            }
+            TableChange::RemoveService(key) => {
+                self.services.remove(&key);
+            }
+            TableChange::PutVipFilter(word, bits) => {
+                self.vip_filter.insert(word, bits);
+            }
+            TableChange::RemoveVipFilter(word) => {
+                self.vip_filter.remove(&word);
+            }
+        }
+    }
+
+    /// The slots of a span, in order; `None` if one is missing.
+    #[must_use]
+    pub fn span(&self, span: Span) -> Option<Vec<Slot>> {
+        let end = span.start.checked_add(span.len)?;
+        (span.start..end).map(|index| self.slots.get(&index).copied()).collect()
+    }
+}

@@ -358,3 +358,7 @@ fn refusal(error: ActorError) -> Refusal {
 pub(crate) fn log_error(what: &'static str, error: &(dyn Error + 'static)) {
     tracing::error!(error = %runtime::Chain(error), "{what}");
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;

@@ -138,6 +138,7 @@ async fn start(options: &Options) -> Result<(), Error> {
 /// What runs from here on.
 struct Started {
     director: Director,
+    interfaces: Vec<String>,
     neighbours: Neighbours,
     events: mpsc::Receiver<NeighbourEvent>,
 }
@@ -160,7 +161,7 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
         "the director is ready"
     );
     notify_ready();
-    Ok(Started { director, neighbours, events })
+    Ok(Started { director, interfaces: options.interfaces.clone(), neighbours, events })
 }
 
 /// The secret of the placement without flows: as the tables have it, or a new one.
@@ -189,6 +190,24 @@ async fn attach(datapath: &mut Datapath, names: &[String]) -> Result<(), Error> 
         tracing::info!(interface = name, mode = %attachment.mode, "attached");
     }
     Ok(())
+}
+
+/// Attaches again to interfaces that were deleted and made anew. Those still missing are tried again each time.
+fn attach_returned(datapath: &mut Datapath, names: &[String]) {
+    match datapath.forget_gone() {
+        Ok(0) => {}
+        Ok(gone) => tracing::warn!(interfaces = gone, "interfaces are gone"),
+        Err(error) => log_error("the pin of an interface that is gone could not be removed", &error),
+    }
+    if datapath.attachments().len() >= names.len() {
+        return;
+    }
+    for name in names {
+        match datapath.attach(name) {
+            Ok(mode) => tracing::debug!(interface = name, %mode, "attached"),
+            Err(error) => tracing::debug!(interface = name, error = %runtime::Chain(&error), "not attached"),
+        }
+    }
 }
 
 fn detach_all_but(datapath: &mut Datapath, keep: impl Fn(u32) -> bool) {
@@ -248,7 +267,7 @@ async fn serve_api(
 
 /// The one task that owns the director.
 async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<(), Error> {
-    let Started { mut director, neighbours, mut events } = started;
+    let Started { mut director, interfaces, neighbours, mut events } = started;
     let (watched, changed) = watch::channel(director.real_addresses());
     // A task of its own: waiting for the neighbour service here, while that waits for its events to be
     // taken here, would be for ever.
@@ -271,7 +290,10 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 }
                 director.neighbours_changed(batch.drain(..).map(news).collect());
             }
-            _ = sweep.tick() => director.sweep(monotonic_coarse_ns()),
+            _ = sweep.tick() => {
+                director.sweep(monotonic_coarse_ns());
+                attach_returned(&mut director.datapath, &interfaces);
+            }
             _ = statistics.tick() => {
                 if let Err(error) = director.run_statistics() {
                     log_error("counters not read", &error);

@@ -3,8 +3,8 @@
 //! Needs root. Everything is made by the test and goes with it.
 
 use api::{
-    Change, Changes, Connections, ExplainRequest, Explanation, Forwarding, Outcomes, Protocol, RealId, RealSpec,
-    SchedulerFlags, ServiceId, ServiceSpec, Services, Status, Tunnel, Verdicts,
+    Change, Changes, Connections, ExplainRequest, Explanation, Forwarding, Outcomes, Protocol, RealId,
+    RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Services, Status, Tunnel, Verdicts,
 };
 use runtime::control::Client;
 use std::io::{Read, Write};
@@ -79,14 +79,18 @@ impl Lab {
         self.directory.path().join(name)
     }
 
-    fn command(&self, more: &[&str]) -> Command {
+    /// A director of these words. Pins, socket and state are the lab's own unless the words say otherwise.
+    fn command(&self, words: &[&str]) -> Command {
         let test = std::env::current_exe().expect("own path");
         let target = test.parent().and_then(Path::parent).expect("target directory");
         let mut command = Command::new(target.join("examples/director"));
-        command.arg("--pin").arg(self.path("bpffs/sluice"));
-        command.arg("--socket").arg(self.path("director.sock"));
-        command.arg("--state").arg(self.path("state"));
-        command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
+        for (name, place) in [("--pin", "bpffs/sluice"), ("--socket", "director.sock"), ("--state", "state")]
+        {
+            if !words.contains(&name) {
+                command.arg(name).arg(self.path(place));
+            }
+        }
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
@@ -99,7 +103,9 @@ impl Lab {
         let child = self.director.run(|| self.command(&Self::limits()).args(["-i", "eth0"]).spawn());
         let daemon = Daemon { child: child.expect("inside").expect("start"), client: self.api() };
         let pid = daemon.child.id();
-        wait_for("the director", || daemon.client.get::<Status>("/v1/status").ok().filter(|it| it.pid == pid));
+        wait_for("the director", || {
+            daemon.client.get::<Status>("/v1/status").ok().filter(|it| it.pid == pid)
+        });
         daemon
     }
 
@@ -261,7 +267,8 @@ fn flows_live_through_kill_and_restart() {
     let packets = |name: &str| verdicts.verdicts.iter().find(|it| it.name == name).map(|it| it.packets);
     assert_eq!(packets("forward_new"), Some(2));
     assert!(packets("forward_known").is_some_and(|known| known >= 8), "{verdicts:?}");
-    let drops: u64 = verdicts.verdicts.iter().filter(|it| it.number >= 32 && it.number < 48).map(|it| it.packets).sum();
+    let drops: u64 =
+        verdicts.verdicts.iter().filter(|it| it.number >= 32 && it.number < 48).map(|it| it.packets).sum();
     assert_eq!(drops, 0, "{verdicts:?}");
 
     let ended = daemon.signal(nix::sys::signal::Signal::SIGTERM);
@@ -292,9 +299,10 @@ fn a_second_director_is_refused_with_the_process_id_of_the_first() {
         assert!(text.contains(&format!("is locked by process {pid}")), "{text}");
     }
     // Another pin directory, socket and state: still the same interface.
-    let other = lab.path("other");
-    std::fs::create_dir(&other).expect("directory");
-    let refused = lab.run_to_end_elsewhere(&other);
+    let [pin, socket, state] = ["bpffs/other", "other.sock", "other"]
+        .map(|place| lab.path(place).to_str().expect("text").to_owned());
+    let words = ["-i", "eth0", "--pin", &pin, "--socket", &socket, "--state", &state];
+    let refused = lab.run_to_end(&words);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{text}");
     assert!(text.contains("interface eth0 has another XDP program already: program director"), "{text}");
@@ -302,23 +310,6 @@ fn a_second_director_is_refused_with_the_process_id_of_the_first() {
     assert!(!lab.path("bpffs/other").exists(), "nothing of it is left");
     let status: Status = daemon.get("/v1/status");
     assert_eq!(status.pid, pid);
-}
-
-impl Lab {
-    fn run_to_end_elsewhere(&self, directory: &Path) -> Output {
-        let test = std::env::current_exe().expect("own path");
-        let target = test.parent().and_then(Path::parent).expect("target directory");
-        let mut command = Command::new(target.join("examples/director"));
-        command.args(["-i", "eth0"]).args(Self::limits());
-        command.arg("--pin").arg(self.path("bpffs/other"));
-        command.arg("--socket").arg(directory.join("s.sock"));
-        command.arg("--state").arg(directory.join("state"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        self.director
-            .run(move || command.spawn().and_then(Child::wait_with_output))
-            .expect("inside")
-            .expect("run")
-    }
 }
 
 #[test]
@@ -335,7 +326,7 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
         (&["-i", "eth0", "--pin", &no_bpffs], "is not on a bpffs: mount one with `mount -t bpf bpf "),
     ];
     for (words, expected) in cases {
-        let refused = lab.run_to_end_overriding(words);
+        let refused = lab.run_to_end(words);
         let text = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(1), "{text}");
         assert!(text.contains(expected), "{text}");
@@ -346,27 +337,6 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(text.contains("cannot understand") && text.contains("model.json"), "{text}");
     assert!(!lab.path("bpffs/sluice").exists());
-}
-
-impl Lab {
-    /// As [`Lab::run_to_end`]; later words override earlier ones of the same name.
-    fn run_to_end_overriding(&self, words: &[&str]) -> Output {
-        let has_pin = words.contains(&"--pin");
-        let test = std::env::current_exe().expect("own path");
-        let target = test.parent().and_then(Path::parent).expect("target directory");
-        let mut command = Command::new(target.join("examples/director"));
-        command.args(words).args(Self::limits());
-        if !has_pin {
-            command.arg("--pin").arg(self.path("bpffs/sluice"));
-        }
-        command.arg("--socket").arg(self.path("director.sock"));
-        command.arg("--state").arg(self.path("state"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        self.director
-            .run(move || command.spawn().and_then(Child::wait_with_output))
-            .expect("inside")
-            .expect("run")
-    }
 }
 
 #[test]

@@ -232,6 +232,20 @@ impl Datapath {
         Ok(mode)
     }
 
+    /// Forgets attachments whose interfaces are gone; the kernel has detached them. Returns how many.
+    ///
+    /// # Errors
+    /// [`PinError`] when a pin of one cannot be removed.
+    pub fn forget_gone(&mut self) -> Result<usize, PinError> {
+        let is_gone = |there: &Attachment| matches!(attach::link_info(there.link.as_fd()), Ok((0, _)));
+        let gone: Vec<u32> =
+            self.attachments.iter().filter(|it| is_gone(it)).map(|it| it.interface).collect();
+        for interface in &gone {
+            self.detach(*interface)?;
+        }
+        Ok(gone.len())
+    }
+
     /// Detaches one interface. `false` when it was not attached.
     ///
     /// # Errors

@@ -323,3 +323,29 @@ fn values_of_all_cpus_are_summed() {
     assert_eq!(cpus.iter().sum::<u64>(), 40);
     assert!(verdicts.get(64).expect("read").is_empty());
 }
+
+#[test]
+fn an_interface_that_goes_and_comes_back_is_attached_anew() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let bpffs = Bpffs::new();
+    let pin = bpffs.path().join("sluice");
+    let (one, other) = (NetNs::new("one").expect("namespace"), NetNs::new("two").expect("namespace"));
+    one.veth("eth0", &other, "eth0").expect("veth");
+    let mut datapath = one
+        .run(|| {
+            let mut datapath = Datapath::open_pinned(&pin, &LIMITS).expect("make");
+            datapath.attach("eth0").expect("attach");
+            datapath
+        })
+        .expect("inside");
+    assert_eq!(datapath.forget_gone().expect("nothing gone"), 0);
+    one.ip("link del eth0").expect("delete");
+    assert_eq!(datapath.forget_gone().expect("one gone"), 1);
+    assert!(datapath.attachments().is_empty());
+    one.veth("eth0", &other, "eth0").expect("veth");
+    one.run(|| datapath.attach("eth0").expect("attach again")).expect("inside");
+    drop(datapath);
+    assert_eq!(detach_all(&pin).expect("remove"), 1);
+}

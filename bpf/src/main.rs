@@ -23,7 +23,7 @@ use xdp::Frame;
 /// Entry: attached to every interface.
 #[xdp]
 pub fn director(ctx: XdpContext) -> u32 {
-    let step = forward::enter(&mut Frame::new(&ctx), &Maps, now_ns());
+    let step = forward::enter(&mut Frame::new(&ctx), &Maps, now_ns);
     finish(&ctx, step)
 }
 

@@ -18,7 +18,16 @@ const OLDEST: (u32, u32) = (1, 96);
 
 /// v3: the instruction set with fetching atomics and 32-bit jumps; kernels since 5.12 have it.
 /// BTF must be in the object: programs with callbacks (`bpf_loop`) are refused without it.
-const FLAGS: [&str; 4] = ["-Clinker=bpf-linker", "-Clink-arg=--btf", "-Cdebuginfo=2", "-Ctarget-cpu=v3"];
+const FLAGS: [&str; 5] = [
+    "-Clinker=bpf-linker",
+    "-Clink-arg=--btf",
+    "-Cdebuginfo=2",
+    // Atomic additions that give the old value.
+    "-Ctarget-cpu=v3",
+    // Packet headers are at odd offsets; without this every field is read byte by byte. The kernels that
+    // matter (x86-64, arm64) allow it for packet and map pointers.
+    "-Ctarget-feature=+allows-misaligned-mem-access",
+];
 
 /// A compiler and a cargo that can build for the BPF target.
 struct Toolchain {

@@ -5,7 +5,9 @@ use bytemuck::{Pod, Zeroable};
 
 /// Identity of a flow: both directions of nothing, since the director sees the client side only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-#[repr(C)]
+// Aligned, because the compiler merges stores to a key on the stack into eight bytes, and the verifier wants
+// those aligned.
+#[repr(C, align(8))]
 pub struct FlowKey {
     /// Client address.
     pub client: Address,

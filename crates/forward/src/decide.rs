@@ -1,6 +1,6 @@
 //! The path of a packet, in the order an operator would tell it.
 
-use crate::packet::{self, STALE_EMBRYONIC, STALE_ESTABLISHED, Work, is_tcp};
+use crate::packet::{self, Network, STALE_EMBRYONIC, STALE_ESTABLISHED, Work, is_tcp};
 use crate::rewrite::rewrite;
 use crate::schedule;
 use crate::tables::Tables;
@@ -9,8 +9,9 @@ use abi::{
     FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW, Flow, Load, REAL_AVAILABLE, ServiceKey,
     Settings, TcpState, UDP_STATE, Verdict,
 };
-use wire::Bytes;
+use wire::ethernet::TYPE_IPV4;
 use wire::tcp::{RST, SYN};
+use wire::{Bytes, ipv4, ipv6};
 
 /// What became of a packet, and where a forwarded one leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub enum Step {
 /// The whole path: what the programs do one after the other, for runners without programs.
 pub fn decide<B: crate::Resize, T: Tables>(bytes: B, tables: &T, now_ns: u64) -> (Outcome, B) {
     let mut bytes = bytes;
-    let step = match enter(&mut bytes, tables, now_ns) {
+    let step = match enter(&mut bytes, tables, || now_ns) {
         Step::Place(work) => place(&mut bytes, tables, &work, now_ns),
         step => step,
     };
@@ -58,20 +59,36 @@ pub fn decide<B: crate::Resize, T: Tables>(bytes: B, tables: &T, now_ns: u64) ->
     }
 }
 
-/// Reads the packet and serves it if its flow is known.
+/// Reads the packet and serves it if its flow is known. The clock is read only for packets to a VIP.
 #[inline(always)]
-pub fn enter<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, now_ns: u64) -> Step {
-    let network = match packet::network(bytes) {
-        Ok(network) => network,
-        Err(verdict) => return Step::Done(count(tables, verdict)),
+pub fn enter<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, now_ns: impl FnOnce() -> u64) -> Step {
+    let served = match packet::link(bytes) {
+        Ok(frame) if frame.ethertype == TYPE_IPV4 => {
+            serve::<B, T, ipv4::Header>(bytes, tables, frame.payload, now_ns)
+        }
+        Ok(frame) => serve::<B, T, ipv6::Header>(bytes, tables, frame.payload, now_ns),
+        Err(verdict) => Err(verdict),
     };
-    if !tables.may_be_vip(&network.destination) {
-        return Step::Done(count(tables, Verdict::PassNotVip));
+    match served {
+        Ok(step) => step,
+        Err(verdict) => Step::Done(count(tables, verdict)),
     }
-    let mut work = match packet::transport(bytes, &network) {
-        Ok(work) => work,
-        Err(verdict) => return Step::Done(count(tables, verdict)),
-    };
+}
+
+/// The path of one address family.
+#[inline(always)]
+fn serve<B: Bytes, T: Tables, N: Network>(
+    bytes: &mut B,
+    tables: &T,
+    l3: usize,
+    now_ns: impl FnOnce() -> u64,
+) -> Result<Step, Verdict> {
+    let network = N::read(bytes, l3).map_err(packet::truncated)?;
+    if !tables.may_be_vip(&network.destination()) {
+        return Err(Verdict::PassNotVip);
+    }
+    let mut work = network.transport(bytes, l3)?;
+    let now_ns = now_ns();
     let (found, table) = match tables.established(&work.key) {
         Some(handle) => (Some(handle), STALE_ESTABLISHED),
         None => (tables.embryonic(&work.key), STALE_EMBRYONIC),
@@ -83,7 +100,7 @@ pub fn enter<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, now_ns: u64) -> Ste
         }
         work.stale = table;
     }
-    Step::Place(work)
+    Ok(Step::Place(work))
 }
 
 /// Whether a flow counts as absent: it has expired, or a new SYN opens another connection on its ports.
@@ -102,20 +119,16 @@ fn known<B: Bytes, T: Tables>(
     handle: T::Flow,
     mut flow: Flow,
     now_ns: u64,
-) -> Step {
-    let Some(real) = tables.real(flow.real) else {
-        return Step::Done(count(tables, Verdict::DropInternal));
-    };
+) -> Result<Step, Verdict> {
+    let real = tables.real(flow.real).ok_or(Verdict::DropInternal)?;
     // IPVS drops silently, and re-adding the real server revives its flows (expire_nodest_conn 0).
     if real.flags & REAL_AVAILABLE == 0 {
-        return Step::Done(count(tables, Verdict::DropRealGone));
+        return Err(Verdict::DropRealGone);
     }
     if work.ttl <= 1 {
-        return Step::Answer(Work { answer: Verdict::AnswerTimeExceeded.number() as u8, ..*work });
+        return Ok(Step::Answer(Work { answer: Verdict::AnswerTimeExceeded.number() as u8, ..*work }));
     }
-    let Some(settings) = tables.settings() else {
-        return Step::Done(count(tables, Verdict::DropInternal));
-    };
+    let settings = tables.settings().ok_or(Verdict::DropInternal)?;
     let before = flow;
     advance(&mut flow, work, settings, now_ns);
     if (flow.flags ^ before.flags) & FLOW_INACTIVE != 0 {
@@ -127,14 +140,12 @@ fn known<B: Bytes, T: Tables>(
     } else {
         tables.set_flow(handle, &flow);
     }
-    if let Err(verdict) = rewrite(bytes, work, &real) {
-        return Step::Done(count(tables, verdict));
-    }
+    rewrite(bytes, work, &real)?;
     tables.count_in(flow.real, work.ip_len, false);
     if verdict != Verdict::ForwardKnown {
         tables.count_verdict(verdict);
     }
-    Step::Done(Outcome { verdict, ifindex: real.ifindex })
+    Ok(Step::Done(Outcome { verdict, ifindex: real.ifindex }))
 }
 
 /// Moves the state on and restarts the timer.

@@ -224,3 +224,143 @@ fn next_hops_and_timeouts_reach_the_tables() {
     assert_eq!(settings.udp_timeout_ns, 30 * SECOND_NS);
     assert_eq!(settings.layout_version, abi::LAYOUT_VERSION);
 }
+
+/// A bpffs mounted on a temporary directory, unmounted on drop.
+struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let none: Option<&str> = None;
+        nix::mount::mount(Some("bpf"), directory.path(), Some("bpf"), nix::mount::MsFlags::empty(), none)
+            .expect("mount a bpffs");
+        Self(directory)
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn taking_over_changes_nothing_that_is_right_and_mends_what_is_not() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let (bpffs, directory) = (Bpffs::new(), tempfile::tempdir().expect("temporary directory"));
+    let pin = bpffs.0.path().join("sluice");
+    // Room for the real servers that lose their service below.
+    let limits = Limits { reals_max: 8, ..LIMITS };
+    let options = Options { limits, ..Options::default() };
+    let open = || {
+        let state = StateFile::in_directory(directory.path()).expect("state");
+        Director::new(Datapath::open_pinned(&pin, &limits).expect("open"), state, options)
+    };
+    let mut first = open().expect("new");
+    assert!(!first.adopted);
+    change(&mut first, vec![add_service(), add_real(1), add_real(2), add_real(3), delete_real(2)]);
+    let next_hop = Resolved { ifindex: 7, destination_mac: [2; 6], source_mac: [4; 6] };
+    first.neighbours_changed(vec![(real(1).address, Some(next_hop)), (real(3).address, Some(next_hop))]);
+    let index = first.layout.service_index(&service()).expect("index");
+    first.maps().cursors.put(index, &12_345).expect("put");
+    let before = tables::read(first.maps()).expect("read");
+    let reals: Vec<_> = (1..=3).map(|number| first.layout.real_index(&service(), &real(number))).collect();
+    drop(first);
+
+    let second = open().expect("taken over");
+    assert!(second.adopted);
+    assert_eq!((second.generation, second.model.reals_len()), (1, 2));
+    assert_eq!(tables::read(second.maps()).expect("read"), before);
+    let again: Vec<_> = (1..=3).map(|number| second.layout.real_index(&service(), &real(number))).collect();
+    assert_eq!(again, reals);
+    // Somebody meddles: a service that is not declared, and the declared one gone.
+    let (key, stray) = second.maps().services.entries().expect("entries")[0];
+    let stray_key = abi::ServiceKey { port_be: 1, ..key };
+    second
+        .maps()
+        .services
+        .put(
+            &stray_key,
+            &abi::Service { index: 3, ring: abi::Span::default(), pool: abi::Span::default(), ..stray },
+            Put::Any,
+        )
+        .expect("put");
+    second.maps().services.delete(&key).expect("delete");
+    drop(second);
+
+    let third = open().expect("taken over");
+    let keys: Vec<_> =
+        third.maps().services.entries().expect("entries").iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, [key]);
+    drop(third);
+
+    std::fs::remove_file(directory.path().join("model.json")).expect("remove");
+    let error = open().err().expect("nothing to go by");
+    assert!(matches!(error, ActorError::Lost { services: 1 }), "{error:?}");
+    kernel::detach_all(&pin).expect("remove");
+}
+
+#[test]
+fn a_known_flow_and_a_new_one_are_explained() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut director = with_three(&directory);
+    let next_hop = Some(Resolved { ifindex: 1, destination_mac: [2; 6], source_mac: [4; 6] });
+    let reals: [IpAddr; 2] = [real(2).address, "2001:db8::2".parse().expect("address")];
+    director.neighbours_changed(reals.map(|address| (address, next_hop)).to_vec());
+
+    let index = director.layout.real_index(&service(), &real(2)).expect("index");
+    let known = FlowKey {
+        client: crate::convert::address([198, 51, 100, 1].into()),
+        virtual_address: crate::convert::address([192, 0, 2, 1].into()),
+        client_port_be: 4000_u16.to_be(),
+        virtual_port_be: 80_u16.to_be(),
+        protocol: 6,
+    };
+    director.maps().established.put(&known, &flow(index, 1000, 0), Put::Any).expect("put");
+    let ask = |protocol, client: &str, vip: &str| api::ExplainRequest {
+        protocol,
+        client: client.parse().expect("address"),
+        virtual_address: vip.parse().expect("address"),
+    };
+    let question = ask(Protocol::Tcp, "198.51.100.1:4000", "192.0.2.1:80");
+    let told = director.explain(&question, 10).expect("explained");
+    assert_eq!((told.verdict.as_str(), told.real), ("forward_known", "10.0.0.2:80".parse().ok()), "{told:?}");
+    assert!(
+        told.steps.iter().any(|step| step == "a flow in state ESTABLISHED in the established table"),
+        "{told:?}"
+    );
+    // Asking changes nothing.
+    assert_eq!(director.maps().established.get(&known).expect("read"), Some(flow(index, 1000, 0)));
+    assert_eq!(
+        director.maps().verdicts.fold_range(0, 64, |a, b| a + b).expect("read").iter().sum::<u64>(),
+        0
+    );
+    // Later it has expired, and is scheduled like a new one: to one whose next hop is unknown.
+    let told = director.explain(&question, 2000).expect("explained");
+    assert_eq!((told.verdict.as_str(), told.real), ("drop_unresolved", None), "{told:?}");
+
+    let service = ServiceId::Address {
+        protocol: Protocol::Udp,
+        address: "2001:db8::1".parse().expect("address"),
+        port: 53,
+    };
+    let real = RealId { address: reals[1], port: 53 };
+    let Change::AddService { spec, .. } = add_service() else { unreachable!("made above") };
+    let Change::AddReal { spec: real_spec, .. } = add_real(1) else { unreachable!("made above") };
+    let changes = vec![
+        delete_real(3),
+        Change::AddService { service, spec },
+        Change::AddReal { service, real, spec: real_spec },
+    ];
+    assert_eq!(change(&mut director, changes), [None, None, Some(RefusalKind::Limit)]);
+    let question = ask(Protocol::Udp, "[2001:db8::9]:4000", "[2001:db8::1]:53");
+    let told = director.explain(&question, 10).expect("explained");
+    assert_eq!(told.verdict, "answer_port_unreachable", "{told:?}");
+    let told = director.explain(&ask(Protocol::Udp, "[2001:db8::9]:4000", "[2001:db8::1]:54"), 10);
+    assert_eq!(told.expect("explained").verdict, "pass_no_service");
+}

@@ -8,10 +8,11 @@ use api::{
 };
 use runtime::control::Client;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use testkit::netns::NetNs;
 
@@ -377,4 +378,92 @@ fn the_model_is_edited_and_explained() {
     assert!(runtime::Chain(&error).to_string().contains("there is no /v1/nowhere"), "{error:?}");
     let error = daemon.client.post::<_, Outcomes>("/v1/changes", &7).expect_err("no changes");
     assert!(runtime::Chain(&error).to_string().contains("the request body"), "{error:?}");
+}
+
+/// A UDP service beside the TCP one, on the same VIP and port.
+fn add_udp() -> [Change; 2] {
+    let vip: SocketAddr = VIP.parse().expect("address");
+    let id = ServiceId::Address { protocol: Protocol::Udp, address: vip.ip(), port: vip.port() };
+    match (add_service(), add_real()) {
+        (Change::AddService { spec, .. }, Change::AddReal { real, spec: real_spec, .. }) => {
+            [Change::AddService { service: id, spec }, Change::AddReal { service: id, real, spec: real_spec }]
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn not_one_datagram_is_lost_while_director_and_programs_are_replaced() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    for change in add_udp() {
+        assert_eq!(daemon.change(change).refusals, [None]);
+    }
+    wait_for("the next hop", || first_real(&daemon).neighbour);
+    let server = lab.server.run(|| UdpSocket::bind(VIP)).expect("inside").expect("bind");
+    server.set_read_timeout(Some(Duration::from_secs(2))).expect("time-out");
+    let client = lab.client.run(|| UdpSocket::bind("192.0.2.1:0")).expect("inside").expect("bind");
+    client.connect(VIP).expect("connect");
+
+    let over = AtomicBool::new(false);
+    let (sent, received) = std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            let mut count = 0_u64;
+            // Ends two seconds after the last datagram.
+            while server.recv(&mut [0; 8]).is_ok() {
+                count += 1;
+            }
+            count
+        });
+        let sender = scope.spawn(|| {
+            let mut count = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                client.send(&count.to_be_bytes()).expect("send");
+                count += 1;
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            count
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        for round in 0..3 {
+            daemon.signal(nix::sys::signal::Signal::SIGKILL);
+            // Without this pin the next director has to exchange the programs of the attached interface.
+            std::fs::remove_file(lab.path("bpffs/sluice/programs/schedule")).expect("unpin");
+            daemon = lab.start();
+            assert!(daemon.get::<Status>("/v1/status").adopted, "round {round}");
+        }
+        over.store(true, Ordering::Relaxed);
+        (sender.join().expect("sender"), receiver.join().expect("receiver"))
+    });
+    assert!(sent > 300, "{sent}");
+    assert_eq!(received, sent);
+}
+
+#[test]
+fn a_new_hardware_address_of_a_server_is_followed() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    serve_echo(&lab.server);
+    let daemon = lab.start();
+    assert_eq!(daemon.change(add_service()).refusals, [None]);
+    assert_eq!(daemon.change(add_real()).refusals, [None]);
+    wait_for("the next hop", || first_real(&daemon).neighbour);
+    let mut stream = connect(&lab.client);
+    echo(&mut stream, b'a');
+    // As a server replaced by another does: it announces its address.
+    lab.server
+        .run(|| std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_notify", "1").expect("arp_notify"))
+        .expect("inside");
+    lab.server.ip("link set dev eth0 address 02:00:00:00:77:01").expect("address");
+    wait_for("the new address", || {
+        first_real(&daemon).neighbour.filter(|it| it.starts_with("02:00:00:00:77:01 "))
+    });
+    echo(&mut stream, b'b');
+    let mut another = connect(&lab.client);
+    echo(&mut another, b'c');
 }

@@ -141,10 +141,10 @@ impl Datapath {
         let attachments = if adopted { pinned_links(pins)? } else { Vec::new() };
         let mut retired = Vec::new();
         let programs = match pinned {
-            Some(old) if same_programs(&old, &fresh) => old,
+            Some(old) if same_programs(&old, &fresh) && all_run(&attachments, &old) => old,
             old => {
-                retired.extend(exchange(pins, &fresh, &attachments)?);
-                retired.extend(old.map(|old| old.table));
+                drop(old);
+                retired = exchange(pins, &fresh, &attachments)?;
                 fresh
             }
         };
@@ -311,6 +311,14 @@ fn same_programs(old: &Programs, fresh: &Programs) -> bool {
     })
 }
 
+/// Whether every interface has this entry program; not so after a crash in the middle of an exchange.
+fn all_run(attachments: &[Attachment], programs: &Programs) -> bool {
+    let Ok(entry) = programs.entry.info() else { return false };
+    attachments.iter().all(|there| {
+        attach::link_info(there.link.as_fd()).is_ok_and(|(_, program_id)| program_id == entry.id)
+    })
+}
+
 /// The pinned links whose interfaces still exist; pins of others are removed.
 fn pinned_links(pins: &Pins) -> Result<Vec<Attachment>, OpenError> {
     let mut attachments = Vec::new();
@@ -331,21 +339,23 @@ fn pinned_links(pins: &Pins) -> Result<Vec<Attachment>, OpenError> {
 
 /// Gives every attached interface the new programs and pins these in place of the old ones. The new programs bring a
 /// tail-call table of their own, so entry and followers change in one step. A crash in between leaves both tables pinned and
-/// thus filled. Returns a table that such a crash left, for a packet may still be inside.
-fn exchange(pins: &Pins, fresh: &Programs, attachments: &[Attachment]) -> Result<Option<OwnedFd>, OpenError> {
-    let table = pins::prepare(fresh.table.as_fd(), &pins.maps().join(PROGRAMS))?;
+/// thus filled. Returns the tables that go, to be kept open: a packet may still be in the old programs.
+fn exchange(pins: &Pins, fresh: &Programs, attachments: &[Attachment]) -> Result<Vec<OwnedFd>, OpenError> {
+    let place = pins.maps().join(PROGRAMS);
+    let mut retired = Vec::from_iter(pins::open(&place)?);
+    let table = pins::prepare(fresh.table.as_fd(), &place)?;
     for attachment in attachments {
         sys::link_update(attachment.link.as_fd(), fresh.entry.as_fd())
             .map_err(|source| OpenError::Link { path: attachment.pin.clone().unwrap_or_default(), source })?;
     }
-    let leftover = table.commit()?;
+    retired.extend(table.commit()?);
     for program in fresh.all() {
         pins::prepare(program.as_fd(), &pins.programs().join(program.name()))?.commit()?;
     }
     if !attachments.is_empty() {
         tracing::info!(interfaces = attachments.len(), "exchanged the programs of attached interfaces");
     }
-    Ok(leftover)
+    Ok(retired)
 }
 
 impl Attachment {

@@ -3,6 +3,7 @@
 //! A compiler of the BPF target comes from Debian (the standard library's core precompiled for BPF)
 //! or from a rustup nightly with rust-src (core is built on the way). Both need bpf-linker.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,8 +56,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let Some(toolchain) = find_toolchain() else {
         bail!("no compiler for {TARGET} was found.\n{HELP}");
     };
-    if clean(&mut Command::new("bpf-linker")).arg("--version").output().is_err() {
-        bail!("bpf-linker is not on PATH.\n{HELP}");
+    if !linker_starts() {
+        bail!("bpf-linker is not on PATH, or does not start.\n{HELP}");
     }
     let build_dir = root.join("target/bpf-build");
     if options.lint {
@@ -147,6 +148,14 @@ fn release(version: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// Also false when the LLVM library that the linker was built with is gone.
+fn linker_starts() -> bool {
+    let paths = search_path(None).unwrap_or_default();
+    let mut found =
+        std::env::split_paths(&paths).map(|dir| dir.join("bpf-linker")).filter(|path| path.is_file());
+    found.next().is_some_and(|linker| line_of(Command::new(linker).arg("--version")).is_some())
+}
+
 /// The only line a command prints, if it succeeds.
 fn line_of(command: &mut Command) -> Option<String> {
     let output = clean(command).output().ok().filter(|output| output.status.success())?;
@@ -159,15 +168,23 @@ fn cargo(toolchain: &Toolchain) -> Command {
     clean(&mut command);
     command.env("RUSTC", &toolchain.rustc);
     // cargo looks for its clippy on PATH; the one beside this compiler must come first.
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let beside = toolchain.rustc.parent().map(Path::to_owned);
-    if let Ok(paths) = std::env::join_paths(beside.into_iter().chain(std::env::split_paths(&paths))) {
+    if let Some(paths) = search_path(toolchain.rustc.parent()) {
         command.env("PATH", paths);
     }
     // The stable compiler refuses the unstable features that aya-ebpf and build-std need without it.
     command.env("RUSTC_BOOTSTRAP", "1");
     command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
     command
+}
+
+/// PATH with one more folder in front, and behind it the one that `cargo install` fills.
+fn search_path(first: Option<&Path>) -> Option<OsString> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let last = home.map(|home| home.join("bin"));
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::env::split_paths(&paths).chain(last);
+    std::env::join_paths(first.map(Path::to_owned).into_iter().chain(paths)).ok()
 }
 
 /// Takes the host toolchain's variables away. What reaches the network or the terminal stays.

@@ -7,7 +7,9 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The filter names no case.
-    #[error("no case matches {filter}; cases are named like hit/v4/tcp/1, new/rr/3, pass/no-vip, and * stands for anything")]
+    #[error(
+        "no case matches {filter}; cases are named like hit/v4/tcp/1, new/rr/3, pass/no-vip, and * stands for anything"
+    )]
     NoCase {
         /// The filter.
         filter: String,

@@ -1,6 +1,5 @@
 //! The flows that hit cases find.
 
-use super::case::FLOWS_MAX;
 use super::error::BenchError;
 use super::frame::{CLIENTS_V6, TCP_PORT, UDP_PORT, VIP_V4, VIP_V6};
 use super::reset::client;
@@ -52,9 +51,10 @@ pub(super) fn fill(
     tables: &Tables,
     family: Family,
     protocol: Protocol,
+    count: u32,
     reals: &[(u32, Real)],
 ) -> Result<(), BenchError> {
-    let all = u64::from(FLOWS_MAX);
+    let all = u64::from(count);
     let mut from = 0;
     while from < all {
         let to = (from + CHUNK).min(all);

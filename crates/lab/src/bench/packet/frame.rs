@@ -3,7 +3,8 @@
 use super::case::Case;
 use super::error::BenchError;
 use super::reset::{
-    ADDRESS_V4, ADDRESS_V6, CLIENT_BASE, CLIENT_PORT, CLIENTS_PER_PORT, PORT_V4, PORT_V6, WORDS_FROM, WORDS_V4, WORDS_V6, client,
+    ADDRESS_V4, ADDRESS_V6, CLIENT_BASE, CLIENT_PORT, CLIENTS_PER_PORT, PORT_V4, PORT_V6, WORDS_FROM,
+    WORDS_V4, WORDS_V6, client,
 };
 use api::{Family, Protocol};
 use etherparse::PacketBuilder;
@@ -114,7 +115,8 @@ fn tcp(family: Family, v4: Ipv4Addr, port: u16, opens: bool) -> Result<Frame, Be
     let tcp = if opens { tcp.syn() } else { tcp.ack(1) };
     let len = len_of(family);
     let mut bytes = Vec::new();
-    tcp.write(&mut bytes, &vec![0; len - tcp_headers(family)]).map_err(|e| BenchError::Frame(e.to_string()))?;
+    tcp.write(&mut bytes, &vec![0; len - tcp_headers(family)])
+        .map_err(|e| BenchError::Frame(e.to_string()))?;
     finish(family, bytes, len)
 }
 
@@ -127,7 +129,9 @@ fn udp(family: Family) -> Result<Frame, BenchError> {
     let len = len_of(family);
     let payload = vec![0; len - tcp_headers(family) + 12];
     let mut bytes = Vec::new();
-    ip.udp(CLIENT_PORT, UDP_PORT).write(&mut bytes, &payload).map_err(|e| BenchError::Frame(e.to_string()))?;
+    ip.udp(CLIENT_PORT, UDP_PORT)
+        .write(&mut bytes, &payload)
+        .map_err(|e| BenchError::Frame(e.to_string()))?;
     finish(family, bytes, len)
 }
 

@@ -16,9 +16,9 @@ use std::time::Duration;
 /// Time that one measurement of a case should take.
 const SAMPLE_NS: f64 = 30e6;
 /// Time that one measurement of the way to it should take.
-const WAY_NS: f64 = 10e6;
+const WAY_NS: f64 = 15e6;
 /// Fewest and most passes of one measurement.
-const REPEATS: (f64, f64) = (2_000.0, 1_000_000.0);
+const REPEATS: (f64, f64) = (2_000.0, 4_000_000.0);
 /// Numbers of passes of the checks: alone, the first that sees a used frame, and many.
 const CHECKED_REPEATS: [u32; 3] = [1, 2, 1_001];
 /// Flows whose state is looked at after the measurements.
@@ -45,7 +45,8 @@ pub(super) struct Pinned {
 impl Pinned {
     /// Pins to the last CPU allowed: the first ones have the interrupts.
     pub(super) fn new() -> Result<Self, BenchError> {
-        let failed = |operation| move |error: nix::Error| BenchError::System { operation, source: error.into() };
+        let failed =
+            |operation| move |error: nix::Error| BenchError::System { operation, source: error.into() };
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this).map_err(failed("read the CPUs of this thread"))?;
         let is_allowed = |cpu: &usize| before.is_set(*cpu).unwrap_or(false);
@@ -70,9 +71,10 @@ impl Drop for Pinned {
 
 /// CPU time of this thread. Time in which another task had the CPU does not count.
 pub(super) fn cpu_time() -> Result<Duration, BenchError> {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .map(Duration::from)
-        .map_err(|error| BenchError::System { operation: "read the CPU clock", source: io::Error::from(error) })
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).map_err(|error| BenchError::System {
+        operation: "read the CPU clock",
+        source: io::Error::from(error),
+    })
 }
 
 /// Says on standard error what is going on.
@@ -85,7 +87,11 @@ pub(super) fn check(rig: &mut Rig, at: usize) -> Result<(), BenchError> {
     for repeats in CHECKED_REPEATS {
         let way = rig.run(at, Target::Nothing, repeats)?;
         if way.action != XDP_TX {
-            return Err(rig.invalid(at, repeats, format!("the way there returns {}, not {XDP_TX}", way.action)));
+            return Err(rig.invalid(
+                at,
+                repeats,
+                format!("the way there returns {}, not {XDP_TX}", way.action),
+            ));
         }
         counted(rig, at, repeats)?;
     }
@@ -94,9 +100,9 @@ pub(super) fn check(rig: &mut Rig, at: usize) -> Result<(), BenchError> {
 
 /// Runs a case and checks what came of it.
 fn counted(rig: &mut Rig, at: usize, repeats: u32) -> Result<Pass, BenchError> {
-    let before = rig.tally()?;
+    let before = rig.tally(at)?;
     let pass = rig.run(at, Target::Case, repeats)?;
-    let found = rig.tally()?.since(&before);
+    let found = rig.tally(at)?.since(&before);
     let Some(prepared) = rig.cases().get(at) else { return Err(BenchError::Missing { name: "case" }) };
     let expected = Tally::expected(&prepared.case, repeats.into());
     if found != expected {
@@ -120,9 +126,10 @@ fn counted(rig: &mut Rig, at: usize, repeats: u32) -> Result<Pass, BenchError> {
             .reals
             .get(flows::real_of(client, prepared.reals.len()))
             .is_some_and(|(_, real)| sent.routed(real.destination_mac, real.source_mac) == pass.packet),
-        Case::New { .. } | Case::SynAgain => {
-            prepared.reals.iter().any(|(_, real)| sent.routed(real.destination_mac, real.source_mac) == pass.packet)
-        }
+        Case::New { .. } | Case::SynAgain => prepared
+            .reals
+            .iter()
+            .any(|(_, real)| sent.routed(real.destination_mac, real.source_mac) == pass.packet),
         _ => sent.bytes == pass.packet,
     };
     if is_right {
@@ -136,7 +143,10 @@ pub(super) fn rounds(rig: &mut Rig, rounds: u32) -> Result<Vec<Vec<Sample>>, Ben
     let mut samples = vec![Vec::new(); rig.cases().len()];
     let mut repeats = Vec::new();
     for at in 0..rig.cases().len() {
-        repeats.push([calibrate(rig, at, Target::Nothing, WAY_NS)?, calibrate(rig, at, Target::Case, SAMPLE_NS)?]);
+        repeats.push([
+            calibrate(rig, at, Target::Nothing, WAY_NS)?,
+            calibrate(rig, at, Target::Case, SAMPLE_NS)?,
+        ]);
     }
     for round in 1..=rounds {
         progress(&format!("round {round} of {rounds}"));
@@ -154,13 +164,13 @@ pub(super) fn rounds(rig: &mut Rig, rounds: u32) -> Result<Vec<Vec<Sample>>, Ben
 /// How many passes take about this long.
 fn calibrate(rig: &mut Rig, at: usize, target: Target, want_ns: f64) -> Result<u32, BenchError> {
     let (fewest, most) = REPEATS;
-    rig.run(at, target, fewest as u32)?;
-    let ns = rig.run(at, target, fewest as u32)?.ns.max(1.0);
+    rig.run(at, target, 10 * fewest as u32)?;
+    let ns = rig.run(at, target, 10 * fewest as u32)?.ns.max(1.0);
     Ok((want_ns / ns).clamp(fewest, most) as u32)
 }
 
-/// One figure: the case through the harness, less the harness. The harness costs what the trivial program costs through it,
-/// less what that program costs alone.
+/// One figure: the case through the harness, less the harness. The harness costs what the trivial program
+/// costs through it, less what that program costs alone.
 fn sample(rig: &mut Rig, at: usize, [way, case]: [u32; 2]) -> Result<Sample, BenchError> {
     let floor_ns = rig.run_floor(way)?.ns;
     let way_ns = rig.run(at, Target::Nothing, way)?.ns;
@@ -178,9 +188,8 @@ fn check_flows(rig: &Rig, at: usize) -> Result<(), BenchError> {
         return Ok(());
     };
     let state = if protocol == Protocol::Tcp { TcpState::Established as u8 } else { UDP_STATE };
-    let Some(case) = rig.cases().get(at).map(|prepared| prepared.case) else { return Ok(()) };
     for client in 0..u64::from(flows).min(FLOWS_CHECKED) {
-        let flow = rig.flow(&case, client)?;
+        let flow = rig.flow(at, client)?;
         if flow.is_none_or(|flow| flow.state != state) {
             return Err(rig.invalid(at, 0, format!("the flow of client {client} is now {flow:?}")));
         }

@@ -4,8 +4,9 @@
 //! test-run loop -> reset (restores the frame, chooses the client) -> program under test
 //! ```
 //!
-//! The loop restores nothing between passes, so each pass goes through a program that does. Its cost is measured
-//! beside every figure and subtracted; every figure is checked by counters and by the packet that comes out.
+//! The loop restores nothing between passes, so each pass goes through a program that does. Its cost is
+//! measured beside every figure and subtracted; every figure is checked by counters and by the packet that
+//! comes out.
 //!
 //! Deliberately absent: drivers, interrupts and caches that other work has cleared. This is the cost of the
 //! programs, not of a packet on a wire.

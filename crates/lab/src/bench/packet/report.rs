@@ -120,16 +120,27 @@ impl Report {
         let Self { cpu, kernel, cpu_number, rounds, .. } = self;
         writeln!(out, "{cpu}, CPU {cpu_number}, Linux {kernel}, {rounds} rounds; ns a packet")?;
         writeln!(out)?;
-        writeln!(out, "{:<20} {:>8} {:>8} {:>8} {:>7} {:>8}", "case", "median", "min", "max", "ratio", "harness")?;
+        writeln!(
+            out,
+            "{:<20} {:>8} {:>8} {:>8} {:>7} {:>8}",
+            "case", "median", "min", "max", "ratio", "harness"
+        )?;
         for row in &self.rows {
             let Row { case, ns, min, max, ratio, harness_ns, .. } = row;
             writeln!(out, "{case:<20} {ns:>8.1} {min:>8.1} {max:>8.1} {ratio:>7.2} {harness_ns:>8.1}")?;
         }
         writeln!(out)?;
-        writeln!(out, "{:<20} {:>12} {:>12} {:>14}", "program", "instructions", "verified", "machine code B")?;
+        writeln!(
+            out,
+            "{:<20} {:>12} {:>12} {:>14}",
+            "program", "instructions", "verified", "machine code B"
+        )?;
         for row in &self.programs {
             let ProgramRow { program, instructions, verified_instructions, machine_code_bytes } = row;
-            writeln!(out, "{program:<20} {instructions:>12} {verified_instructions:>12} {machine_code_bytes:>14}")?;
+            writeln!(
+                out,
+                "{program:<20} {instructions:>12} {verified_instructions:>12} {machine_code_bytes:>14}"
+            )?;
         }
         Ok(())
     }

@@ -99,11 +99,14 @@ fn add(
     for number in 1..=reals {
         let address = match service.family() {
             api::Family::Ipv4 => IpAddr::V4(Ipv4Addr::from_bits(0x0a80_0000 + number)),
-            api::Family::Ipv6 => IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (2 << 64) + u128::from(number))),
+            api::Family::Ipv6 => {
+                IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (2 << 64) + u128::from(number)))
+            }
         };
         let [_, _, high, low] = number.to_be_bytes();
         let destination_mac = [2, 1, 0, 0, high, low];
-        neighbours.insert(address, Resolved { ifindex: INTERFACE, destination_mac, source_mac: DIRECTOR_MAC });
+        neighbours
+            .insert(address, Resolved { ifindex: INTERFACE, destination_mac, source_mac: DIRECTOR_MAC });
         let spec = RealSpec {
             forwarding: Forwarding::DirectRouting,
             weight: 1 + number % 3,

@@ -164,8 +164,9 @@ impl Tables for Maps {
     #[inline(always)]
     fn advance_cursor(&self, service: u32) -> u64 {
         let Some(cursor) = CURSORS.get_ptr_mut(service) else { return 0 };
+        // A relaxed addition would be compiled to the instruction that does not give the old value.
         // SAFETY: as for `add_load`.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(cursor, 1) }
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(cursor, 1) }
     }
 
     #[inline(always)]

@@ -127,7 +127,7 @@ impl Network for ipv6::Header {
 
     #[inline(always)]
     fn destination(&self) -> Address {
-        Address::v6(self.destination())
+        Address(self.destination())
     }
 
     #[inline(always)]
@@ -135,7 +135,7 @@ impl Network for ipv6::Header {
         if self.version() != 6 {
             return Err(Verdict::DropBadLength);
         }
-        let (source, destination) = (Address::v6(self.source()), Address::v6(self.destination()));
+        let (source, destination) = (Address(self.source()), Address(self.destination()));
         // IPv4-mapped addresses would be taken for IPv4 flows; RFC 4038 section 4.2 forbids them on the wire.
         if source.is_v4() || destination.is_v4() {
             return Err(Verdict::DropBadAddress);

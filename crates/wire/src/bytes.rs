@@ -29,3 +29,10 @@ pub trait Bytes {
     /// [`Short`] when the frame ends before them; nothing is written then.
     fn put<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> Result<(), Short>;
 }
+
+/// The 32-bit words of a header, each as it stands in the packet. Headers are kept as words and not as bytes:
+/// the compiler then loads each word once instead of every byte.
+#[inline(always)]
+pub(crate) fn words<const N: usize>(raw: &[[u8; 4]; N]) -> [u32; N] {
+    raw.map(u32::from_ne_bytes)
+}

@@ -5,16 +5,17 @@
 //! |ver|ihl| TOS   | length| id  |flg|frag|TTL|proto |checksum| source| dest. | options
 //! ```
 
+use crate::bytes::words;
 use crate::{Bytes, Short, checksum};
 
 /// Length without options, in bytes.
 pub const HEADER_LEN: usize = 20;
 const TTL_OFFSET: usize = 8;
 
-/// The fields a director needs.
+/// The fixed part, as words in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    raw: [u8; HEADER_LEN],
+    words: [u32; 5],
 }
 
 impl Header {
@@ -24,72 +25,89 @@ impl Header {
     /// [`Short`] when the frame ends inside it.
     #[inline(always)]
     pub fn read<B: Bytes>(bytes: &B, offset: usize) -> Result<Self, Short> {
-        Ok(Self { raw: bytes.get(offset)? })
+        let raw = bytes.get::<HEADER_LEN>(offset)?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = raw;
+        let quads = [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p], [q, r, s, t]];
+        Ok(Self { words: words(&quads) })
+    }
+
+    #[inline(always)]
+    const fn word(&self, which: Word) -> u32 {
+        let [first, second, third, fourth, fifth] = self.words;
+        u32::from_be(match which {
+            Word::Lengths => first,
+            Word::Fragment => second,
+            Word::Ttl => third,
+            Word::Source => fourth,
+            Word::Destination => fifth,
+        })
     }
 
     /// Version number; 4 in a valid header.
     #[inline(always)]
     #[must_use]
     pub const fn version(&self) -> u8 {
-        let [first, ..] = self.raw;
-        first >> 4
+        (self.word(Word::Lengths) >> 28) as u8
     }
 
     /// Header length with options in bytes, 0 to 60; under 20 is invalid.
     #[inline(always)]
     #[must_use]
     pub const fn header_len(&self) -> usize {
-        let [first, ..] = self.raw;
-        ((first & 15) as usize) << 2
+        ((self.word(Word::Lengths) >> 22) & 60) as usize
     }
 
     /// Length of header and payload in bytes.
     #[inline(always)]
     #[must_use]
     pub const fn total_len(&self) -> u16 {
-        let [_, _, hi, lo, ..] = self.raw;
-        u16::from_be_bytes([hi, lo])
+        self.word(Word::Lengths) as u16
     }
 
     /// Whether this is a piece of a datagram: more fragments follow, or the offset is not zero.
     #[inline(always)]
     #[must_use]
     pub const fn is_fragment(&self) -> bool {
-        let [_, _, _, _, _, _, hi, lo, ..] = self.raw;
-        u16::from_be_bytes([hi, lo]) & 0x3fff != 0
+        self.word(Word::Fragment) & 0x3fff != 0
     }
 
     /// Time to live.
     #[inline(always)]
     #[must_use]
     pub const fn ttl(&self) -> u8 {
-        let [_, _, _, _, _, _, _, _, ttl, ..] = self.raw;
-        ttl
+        (self.word(Word::Ttl) >> 24) as u8
     }
 
     /// Protocol number of the payload.
     #[inline(always)]
     #[must_use]
     pub const fn protocol(&self) -> u8 {
-        let [_, _, _, _, _, _, _, _, _, protocol, ..] = self.raw;
-        protocol
+        (self.word(Word::Ttl) >> 16) as u8
     }
 
     /// Source address.
     #[inline(always)]
     #[must_use]
     pub const fn source(&self) -> [u8; 4] {
-        let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, ..] = self.raw;
-        [a, b, c, d]
+        self.word(Word::Source).to_be_bytes()
     }
 
     /// Destination address.
     #[inline(always)]
     #[must_use]
     pub const fn destination(&self) -> [u8; 4] {
-        let [.., a, b, c, d] = self.raw;
-        [a, b, c, d]
+        self.word(Word::Destination).to_be_bytes()
     }
+}
+
+/// The words of the header, named after what is read from them.
+#[derive(Clone, Copy)]
+enum Word {
+    Lengths,
+    Fragment,
+    Ttl,
+    Source,
+    Destination,
 }
 
 /// Takes one off the TTL of the header at `offset` and mends the header checksum. The caller has

@@ -5,6 +5,7 @@
 //! |ver|class|flow| length | next |hop lim.| source | destination | extensions, transport
 //! ```
 
+use crate::bytes::words;
 use crate::{Bytes, Short};
 
 /// Length without extensions, in bytes.
@@ -26,10 +27,13 @@ pub const NEXT_AUTHENTICATION: u8 = 51;
 /// Destination options.
 pub const NEXT_DESTINATION: u8 = 60;
 
-/// The fixed header.
+/// The fixed header, as words in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    raw: [u8; HEADER_LEN],
+    first: u32,
+    second: u32,
+    source: [u32; 4],
+    destination: [u32; 4],
 }
 
 impl Header {
@@ -39,56 +43,56 @@ impl Header {
     /// [`Short`] when the frame ends inside it.
     #[inline(always)]
     pub fn read<B: Bytes>(bytes: &B, offset: usize) -> Result<Self, Short> {
-        Ok(Self { raw: bytes.get(offset)? })
+        let raw = bytes.get::<HEADER_LEN>(offset)?;
+        let [a, b, c, d, e, f, g, h, rest @ ..] = raw;
+        let [first, second] = words(&[[a, b, c, d], [e, f, g, h]]);
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, rest @ ..] = rest;
+        let source = words(&[[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]);
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = rest;
+        let destination = words(&[[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]);
+        Ok(Self { first, second, source, destination })
     }
 
     /// Version number; 6 in a valid header.
     #[inline(always)]
     #[must_use]
     pub const fn version(&self) -> u8 {
-        let [first, ..] = self.raw;
-        first >> 4
+        (u32::from_be(self.first) >> 28) as u8
     }
 
     /// Length of what follows the fixed header, in bytes; 0 for a jumbogram (RFC 2675).
     #[inline(always)]
     #[must_use]
     pub const fn payload_len(&self) -> u16 {
-        let [_, _, _, _, hi, lo, ..] = self.raw;
-        u16::from_be_bytes([hi, lo])
+        (u32::from_be(self.second) >> 16) as u16
     }
 
     /// Type of the first header that follows.
     #[inline(always)]
     #[must_use]
     pub const fn next_header(&self) -> u8 {
-        let [_, _, _, _, _, _, next, ..] = self.raw;
-        next
+        (u32::from_be(self.second) >> 8) as u8
     }
 
     /// Hop limit.
     #[inline(always)]
     #[must_use]
     pub const fn hop_limit(&self) -> u8 {
-        let [_, _, _, _, _, _, _, limit, ..] = self.raw;
-        limit
+        u32::from_be(self.second) as u8
     }
 
-    /// Source address.
+    /// Source address, four words in network order.
     #[inline(always)]
     #[must_use]
-    pub fn source(&self) -> [u8; 16] {
-        let [_, _, _, _, _, _, _, _, rest @ ..] = self.raw;
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = rest;
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    pub const fn source(&self) -> [u32; 4] {
+        self.source
     }
 
-    /// Destination address.
+    /// Destination address, four words in network order.
     #[inline(always)]
     #[must_use]
-    pub fn destination(&self) -> [u8; 16] {
-        let [.., a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.raw;
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    pub const fn destination(&self) -> [u32; 4] {
+        self.destination
     }
 }
 

@@ -31,6 +31,8 @@ struct Count {
     ignored: u64,
     /// The lines of tests that could not run here, without `SKIPPED `.
     skips: Vec<String>,
+    /// The names of the tests that failed.
+    names: Vec<String>,
     /// A test program has begun and not yet said how it went.
     running: bool,
 }
@@ -61,7 +63,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     for skip in &refused {
         println!("FAILED: a skip that .ci/allowed-skips does not list: {skip}");
     }
-    for step in &options.failed_step {
+    for step in count.names.iter().chain(&options.failed_step) {
         println!("FAILED: {step}");
     }
     let before = (options.failed_step.len() + refused.len()) as u64;
@@ -115,6 +117,10 @@ impl Count {
         let said = line.split_once(" ... ").map_or(line, |(_, said)| said);
         if let Some(skip) = said.strip_prefix("SKIPPED ") {
             self.skips.push(skip.to_owned());
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"))
+        {
+            self.names.push(name.to_owned());
         } else if let Some(rest) = line.strip_prefix("test result: ") {
             self.running = false;
             for part in rest.split([';', '.']) {
@@ -191,9 +197,11 @@ mod tests {
     fn results_of_several_programs_add_up() {
         let output = "running 2 tests\n\
             test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.00s\n\
-            running 4 tests\n\
+            running 4 tests\ntest a::b ... ok\ntest a::c ... FAILED\n\
             test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
-        assert_eq!(count(output, false).summary(0, 0), "4 passed, 1 failed, 1 skipped");
+        let count = count(output, false);
+        assert_eq!(count.summary(0, 0), "4 passed, 1 failed, 1 skipped");
+        assert_eq!(count.names, ["a::c"]);
     }
 
     #[test]

@@ -8,13 +8,47 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 /// Bodies read into memory are at most this long.
 const BODY_BYTES_MAX: usize = 4096;
 /// The header every nginx of the lab names itself in.
 const SERVER_HEADER: &str = "x-server";
+
+/// Local ports of the connections: below those the kernel hands out by itself.
+const PORTS: std::ops::Range<u16> = 1024..32768;
+/// Ports tried for one connection.
+const PORT_TRIES: usize = 64;
+
+/// Connections opened by this process, which tells the next port.
+static PORT_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A socket on the port that was longest unused.
+///
+/// One client stands for many. The kernel would choose ports at random every ten seconds and soon come back to one
+/// whose flow has ended but is remembered by the director for two minutes, which many clients would not do.
+fn bound_socket(target: SocketAddr) -> io::Result<TcpSocket> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..PORT_TRIES {
+        let count = PORT_COUNT.fetch_add(1, Ordering::Relaxed) % u32::from(PORTS.end - PORTS.start);
+        // In range: the remainder is below the length of a range of u16.
+        let port = PORTS.start + u16::try_from(count).unwrap_or(0);
+        let (socket, local): (TcpSocket, SocketAddr) = if target.is_ipv4() {
+            (TcpSocket::new_v4()?, ([0; 4], port).into())
+        } else {
+            (TcpSocket::new_v6()?, ([0u16; 8], port).into())
+        };
+        socket.set_reuseaddr(true)?;
+        match socket.bind(local) {
+            Ok(()) => return Ok(socket),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
 
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +86,8 @@ impl Connection {
     /// # Errors
     /// [`RequestError`].
     pub async fn open(target: SocketAddr) -> Result<Self, RequestError> {
-        let stream = TcpStream::connect(target).await.map_err(RequestError::Connect)?;
+        let socket = bound_socket(target).map_err(RequestError::Connect)?;
+        let stream = socket.connect(target).await.map_err(RequestError::Connect)?;
         stream.set_nodelay(true).map_err(RequestError::Connect)?;
         let (sender, driver) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(RequestError::Http)?;

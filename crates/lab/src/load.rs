@@ -55,7 +55,7 @@ impl LoadOptions {
             target,
             mode: LoadMode::NewConnection,
             workers: 8,
-            rate_per_s: 300,
+            rate_per_s: 200,
             requests_max: 1_000_000,
             duration_max: Duration::from_secs(300),
         }

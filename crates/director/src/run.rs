@@ -48,6 +48,9 @@ pub enum Error {
     /// Locks, for `--remove`.
     #[error("cannot remove the packet path: end that director first")]
     InUse(#[source] ListenError),
+    /// Kernel or permission.
+    #[error("cannot run a director here")]
+    Requirement(#[from] kernel::RequirementError),
     /// Random keys.
     #[error("cannot start the director")]
     Random(#[from] runtime::random::RandomError),
@@ -91,6 +94,8 @@ pub fn main(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 /// # Errors
 /// [`Error`]. After a failed start nothing of it is left behind; what an earlier director left still works.
 pub fn run(options: &Options) -> Result<(), Error> {
+    // First, so that who lacks permission is told that and not which file could not be made.
+    kernel::check_requirements()?;
     if options.remove {
         return remove(options);
     }
@@ -105,7 +110,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 fn remove(options: &Options) -> Result<(), Error> {
-    kernel::check_requirements().map_err(kernel::LoadError::from).map_err(kernel::OpenError::from)?;
     let _lock = lock_pins(&options.pin).map_err(Error::InUse)?;
     let detached = kernel::detach_all(&options.pin)?;
     tracing::info!(interfaces = detached, pins = %options.pin.display(), "removed the packet path");

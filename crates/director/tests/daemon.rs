@@ -333,6 +333,18 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
         assert!(text.contains(expected), "{text}");
         assert!(!lab.path("bpffs/sluice").exists() && !lab.path("director.sock").exists());
     }
+    // Root without its capabilities.
+    let full = lab.command(&["-i", "eth0"]);
+    let mut unprivileged = Command::new("setpriv");
+    unprivileged.arg("--bounding-set=-all").arg(full.get_program()).args(full.get_args());
+    let refused = unprivileged.output().expect("run");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("no permission: this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN"),
+        "{text}"
+    );
+
     std::fs::write(lab.path("state/model.json"), "{").expect("write");
     let refused = lab.run_to_end(&["-i", "eth0"]);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();

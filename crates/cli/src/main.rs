@@ -1,1 +1,50 @@
-fn main() {}
+//! The one binary: `sluice`, and `ipvsadm` as its second name.
+//!
+//! Assembles and nothing else: the daemon is in `director`, the demo and the benchmarks are in `lab`, the
+//! classic command line is in `ipvsadm`.
+
+mod args;
+mod generate;
+mod ipvsadm;
+mod show;
+
+use args::{Args, Command};
+use clap::Parser;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().and_then(|word| Path::new(word).file_name()).map(|name| name.to_os_string());
+    if name.as_ref().is_some_and(|name| name.to_string_lossy().starts_with("ipvsadm")) {
+        return ipvsadm::run(words);
+    }
+    // Before clap sees it: the classic tool has its own rules for every word.
+    if words.get(1).is_some_and(|word| word == "ipvsadm") {
+        return ipvsadm::run(words[1..].to_vec());
+    }
+    run(Args::parse())
+}
+
+fn run(args: Args) -> ExitCode {
+    let done = match args.command {
+        Command::Director(options) => director::main(options),
+        Command::Demo(options) => return lab::demo::main(options),
+        Command::LabUdpEcho(options) => return lab::udp::main(&options),
+        Command::Bench(options) => lab::bench::run(&options).map_err(Into::into),
+        Command::Status(options) => show::status(&options).map_err(Into::into),
+        Command::Verdicts(options) => show::verdicts(&options).map_err(Into::into),
+        Command::Explain(options) => show::explain(&options).map_err(Into::into),
+        Command::Completions(options) => generate::completions(&options).map_err(Into::into),
+        Command::Man(options) => generate::man(&options).map_err(Into::into),
+        Command::Ipvsadm(_) => Ok(()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            runtime::print_error(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The words of `sluice`.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A pool of ordinary servers that answers as one.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice demo                                    a whole cluster on this machine, shown live
+  sluice director --interface eth0               balance what arrives on eth0
+  sluice ipvsadm -A -t 192.0.2.10:80 -s wlc      the classic command line (also as a link named ipvsadm)
+  sluice explain tcp 198.51.100.7:40000 192.0.2.10:80";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the director: attach the packet path and serve the control socket.
+    Director(director::Options),
+    /// The classic command line of Linux Virtual Server; `ipvsadm -h` lists its options.
+    #[command(disable_help_flag = true)]
+    Ipvsadm(IpvsadmArgs),
+    /// Show the director: interfaces, flows, limits.
+    #[command(after_help = "Example:\n  sluice status --json")]
+    Status(ShowArgs),
+    /// Count what became of packets, one line for each verdict.
+    #[command(after_help = "Example:\n  sluice verdicts --json")]
+    Verdicts(ShowArgs),
+    /// Say which real server a flow would go to, and why.
+    #[command(after_help = "Example:\n  sluice explain tcp 198.51.100.7:40000 192.0.2.10:80")]
+    Explain(ExplainArgs),
+    /// Build a whole cluster on this machine in network namespaces, drive it, and check what it does.
+    Demo(lab::demo::Options),
+    /// Measure the packet path.
+    #[command(after_help = "Example:\n  sluice bench packet --json")]
+    Bench(lab::bench::BenchArgs),
+    /// Echo UDP datagrams inside a namespace of the demo.
+    #[command(hide = true)]
+    LabUdpEcho(lab::udp::EchoOptions),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  sluice completions bash > /etc/bash_completion.d/sluice")]
+    Completions(CompletionsArgs),
+    /// Write the man pages into a folder.
+    #[command(after_help = "Example:\n  sluice man /usr/local/share/man/man8")]
+    Man(ManArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct IpvsadmArgs {
+    /// As `ipvsadm` takes them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<OsString>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ShowArgs {
+    /// Control socket of the director.
+    #[arg(long, env = "SLUICE_SOCKET", default_value = api::DEFAULT_SOCKET_PATH)]
+    pub(crate) socket: PathBuf,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExplainArgs {
+    /// Transport protocol: tcp or udp.
+    pub(crate) protocol: api::Protocol,
+    /// Client address and port, such as 198.51.100.7:40000 or [2001:db8::7]:40000.
+    pub(crate) client: SocketAddr,
+    /// VIP and port.
+    pub(crate) virtual_address: SocketAddr,
+    /// Where and how to show.
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell.
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages; it must exist.
+    pub(crate) folder: PathBuf,
+}

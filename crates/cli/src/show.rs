@@ -1,0 +1,126 @@
+//! What the director is asked and how its answers look.
+
+use crate::args::{ExplainArgs, ShowArgs};
+use api::{ExplainRequest, Explanation, Status, Verdicts};
+use runtime::control::{Client, ControlError};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+/// Something could not be shown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShowError {
+    /// The director could not be asked.
+    #[error("cannot ask the director")]
+    Ask(#[source] ControlError),
+    /// The answer could not be printed.
+    #[error("cannot print the answer")]
+    Print(#[source] io::Error),
+    /// The two addresses are of different families.
+    #[error(
+        "the client {client} and the VIP {virtual_address} are of different address families; use both IPv4 or both IPv6"
+    )]
+    Families {
+        /// As typed.
+        client: std::net::SocketAddr,
+        /// As typed.
+        virtual_address: std::net::SocketAddr,
+    },
+}
+
+/// `sluice status`.
+pub(crate) fn status(args: &ShowArgs) -> Result<(), ShowError> {
+    let status: Status = Client::new(&args.socket).get("/v1/status").map_err(ShowError::Ask)?;
+    print(args, &status, status_text)
+}
+
+/// `sluice verdicts`.
+pub(crate) fn verdicts(args: &ShowArgs) -> Result<(), ShowError> {
+    let verdicts: Verdicts = Client::new(&args.socket).get("/v1/verdicts").map_err(ShowError::Ask)?;
+    print(args, &verdicts, verdicts_text)
+}
+
+/// `sluice explain`.
+pub(crate) fn explain(args: &ExplainArgs) -> Result<(), ShowError> {
+    let (client, virtual_address) = (args.client, args.virtual_address);
+    if client.is_ipv4() != virtual_address.is_ipv4() {
+        return Err(ShowError::Families { client, virtual_address });
+    }
+    let request = ExplainRequest { protocol: args.protocol, client, virtual_address };
+    let answer: Explanation =
+        Client::new(&args.show.socket).post("/v1/explain", &request).map_err(ShowError::Ask)?;
+    print(&args.show, &answer, explanation_text)
+}
+
+fn print<T: Serialize>(args: &ShowArgs, value: &T, text: fn(&T) -> String) -> Result<(), ShowError> {
+    let shown = if args.json {
+        serde_json::to_string(value).map_err(|error| ShowError::Print(error.into()))? + "\n"
+    } else {
+        text(value)
+    };
+    match io::stdout().write_all(shown.as_bytes()) {
+        // The reader has seen enough, as in `sluice verdicts | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(ShowError::Print),
+    }
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = String::new();
+    let adopted = if status.adopted { ", packet path adopted from an earlier daemon" } else { "" };
+    let _ = writeln!(
+        text,
+        "sluice {} (pid {}), up {} s, generation {}{adopted}",
+        status.version, status.pid, status.uptime_s, status.generation
+    );
+    for interface in &status.interfaces {
+        let _ = writeln!(text, "{:<16} XDP {}", interface.name, interface.mode);
+    }
+    let flows = [
+        ("embryonic flows", status.embryonic_flows, status.embryonic_flows_max),
+        ("established flows", status.established_flows, status.established_flows_max),
+    ];
+    for (name, now, most) in flows {
+        let _ = writeln!(text, "{name:<17} {now:>10} of {most}");
+    }
+    text
+}
+
+fn verdicts_text(verdicts: &Verdicts) -> String {
+    let mut text = format!("{:<26} {:>14}  {}\n", "VERDICT", "PACKETS", "MEANING");
+    for verdict in &verdicts.verdicts {
+        let _ = writeln!(text, "{:<26} {:>14}  {}", verdict.name, verdict.packets, verdict.sentence);
+    }
+    text
+}
+
+fn explanation_text(answer: &Explanation) -> String {
+    let mut text = String::new();
+    for (number, step) in answer.steps.iter().enumerate() {
+        let _ = writeln!(text, "{:>2}. {step}", number + 1);
+    }
+    let _ = match answer.real {
+        Some(real) => writeln!(text, "=> {real}: {} ({})", answer.sentence, answer.verdict),
+        None => writeln!(text, "=> {} ({})", answer.sentence, answer.verdict),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_reads_as_steps_and_an_end() {
+        let answer = Explanation {
+            verdict: "forward_new".into(),
+            sentence: "sent on".into(),
+            real: Some("10.0.0.1:80".parse().expect("an address")),
+            steps: vec!["a VIP".into(), "a service".into()],
+        };
+        assert_eq!(
+            explanation_text(&answer),
+            " 1. a VIP\n 2. a service\n=> 10.0.0.1:80: sent on (forward_new)\n"
+        );
+    }
+}

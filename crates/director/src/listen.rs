@@ -44,12 +44,37 @@ fn make_directory_of(path: &Path) -> Result<(), ListenError> {
     std::fs::create_dir_all(directory).map_err(file("make the directory", directory))
 }
 
-fn lock(path: &Path) -> Result<LockFile, ListenError> {
+/// A lock whose file goes with it.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    path: PathBuf,
+    _held: LockFile,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While the lock is still held: whoever gets it afterwards sees that the file is not this one.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Tries when the holder removes its file just then.
+const LOCK_TRIES: usize = 10;
+
+fn lock(path: &Path) -> Result<Lock, ListenError> {
     make_directory_of(path)?;
-    LockFile::acquire(path).map_err(|error| match error {
-        LockError::Held { .. } => ListenError::Lock(error),
-        _ => ListenError::NoLock(error),
-    })
+    for _ in 0..LOCK_TRIES {
+        let held = LockFile::acquire(path).map_err(|error| match error {
+            LockError::Held { .. } => ListenError::Lock(error),
+            _ => ListenError::NoLock(error),
+        })?;
+        // The file that was locked says who we are; another one of that name, or none, is somebody else's to lock.
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.trim() == std::process::id().to_string() {
+            return Ok(Lock { path: path.to_owned(), _held: held });
+        }
+    }
+    Err(file("lock", path)(io::Error::other("it is removed again and again")))
 }
 
 /// The path with something after its last word.
@@ -60,13 +85,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Locks a pin directory.
-pub(crate) fn lock_pins(directory: &Path) -> Result<LockFile, ListenError> {
+pub(crate) fn lock_pins(directory: &Path) -> Result<Lock, ListenError> {
     let name = directory.to_string_lossy().trim_matches('/').replace('/', "-");
     lock(&Path::new(LOCKS).join(format!("{name}.lock")))
 }
 
 /// Locks the directory of the configuration.
-pub(crate) fn lock_state(directory: &Path) -> Result<LockFile, ListenError> {
+pub(crate) fn lock_state(directory: &Path) -> Result<Lock, ListenError> {
     lock(&directory.join("lock"))
 }
 
@@ -74,7 +99,7 @@ pub(crate) fn lock_state(directory: &Path) -> Result<LockFile, ListenError> {
 #[derive(Debug)]
 pub(crate) struct Socket {
     path: PathBuf,
-    _lock: LockFile,
+    _lock: Lock,
 }
 
 impl Socket {
@@ -118,4 +143,32 @@ pub(crate) fn notify_ready() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     // Nobody is harmed when this fails: systemd then waits for its time-out and says so.
     let _ = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1\n", path));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_keeps_others_away_and_leaves_no_file() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("a/lock");
+        let first = lock(&path).expect("free");
+        let error = lock(&path).expect_err("held");
+        assert!(matches!(error, ListenError::Lock(LockError::Held { pid: Some(_), .. })), "{error:?}");
+        drop(first);
+        assert!(!path.exists());
+        drop(lock(&path).expect("free again"));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_socket_is_not_replaced() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, "precious").expect("write");
+        let error = remove_socket(&path).expect_err("no socket");
+        assert!(error.to_string().starts_with("cannot replace "), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "precious");
+        remove_socket(&directory.path().join("nothing")).expect("nothing to remove");
+    }
 }

@@ -18,8 +18,8 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use reset::{
-    ADDRESS_V4, ADDRESS_V6, CLIENT_NEXT, CLIENT_RANDOM, PORT_V4, PORT_V6, Reset, WORDS_FROM, WORDS_V4, WORDS_V6,
-    client,
+    ADDRESS_V4, ADDRESS_V6, CLIENT_NEXT, CLIENT_RANDOM, PORT_V4, PORT_V6, Reset, WORDS_FROM, WORDS_V4,
+    WORDS_V6, client,
 };
 use wire::{Bytes, Short, ethernet, ipv4, tcp};
 use xdp::Frame;
@@ -89,7 +89,8 @@ fn restore<const WORDS: usize, const ADDRESS: usize, const PORT: usize>(
     let number = match reset.client {
         CLIENT_RANDOM => {
             // Knuth's constants for 64 bits; the high half is the good one.
-            reset.state = reset.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            reset.state =
+                reset.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             ((reset.state >> 32) * u64::from(reset.flows)) >> 32
         }
         CLIENT_NEXT => {
@@ -113,10 +114,15 @@ fn parse(frame: &Frame) -> Result<bool, Short> {
     let header = ipv4::Header::read(frame, link.payload)?;
     let header_len = header.header_len();
     let total_len = usize::from(header.total_len());
-    if header.version() != 4 || header_len < ipv4::HEADER_LEN || total_len < header_len || header.is_fragment() {
+    if header.version() != 4
+        || header_len < ipv4::HEADER_LEN
+        || total_len < header_len
+        || header.is_fragment()
+    {
         return Ok(false);
     }
-    if link.payload + total_len > frame.len() || header.protocol() != abi::protocol::TCP || header.ttl() <= 1 {
+    if link.payload + total_len > frame.len() || header.protocol() != abi::protocol::TCP || header.ttl() <= 1
+    {
         return Ok(false);
     }
     let segment = tcp::parse(frame, link.payload + header_len)?;

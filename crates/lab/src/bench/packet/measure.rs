@@ -125,11 +125,11 @@ fn counted(rig: &mut Rig, at: usize, repeats: u32) -> Result<Pass, BenchError> {
         Case::Hit { .. } => prepared
             .reals
             .get(flows::real_of(client, prepared.reals.len()))
-            .is_some_and(|(_, real)| sent.routed(real.destination_mac, real.source_mac) == pass.packet),
+            .is_some_and(|(_, real)| sent.routed(real.destination_mac(), real.source_mac()) == pass.packet),
         Case::New { .. } | Case::SynAgain => prepared
             .reals
             .iter()
-            .any(|(_, real)| sent.routed(real.destination_mac, real.source_mac) == pass.packet),
+            .any(|(_, real)| sent.routed(real.destination_mac(), real.source_mac()) == pass.packet),
         _ => sent.bytes == pass.packet,
     };
     if is_right {

@@ -7,6 +7,8 @@ use super::rig::Rig;
 use serde::Serialize;
 use std::io::{self, Write};
 
+const INSTRUCTION_BYTES: u32 = 8;
+
 /// The figures of one case. Times are ns a packet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
@@ -24,10 +26,13 @@ pub struct Row {
     pub harness_ns: f64,
     /// Length of the frame in bytes.
     pub frame_bytes: usize,
+    /// Instructions, after the kernel's translation, of the director's programs that such a packet goes through. A
+    /// static size: how many of them run is another number. 0 for the floors, which go through none.
+    pub static_instructions: u32,
 }
 
 /// The size of one program under test.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramRow {
     /// Name of the program.
     pub program: String,
@@ -66,6 +71,16 @@ pub(super) fn make(
     let column = |samples: &[Sample], of: fn(&Sample) -> f64| samples.iter().map(of).collect::<Vec<f64>>();
     let floor = rig.cases().iter().position(|prepared| prepared.case == Case::FloorTx);
     let floor = floor.and_then(|at| samples.get(at)).map_or(f64::NAN, |s| median(column(s, |s| s.ns)));
+    let programs = rig.programs()?;
+    let size_of = |case: &Case| -> u32 {
+        let names: &[&str] = match case {
+            Case::FloorTx | Case::FloorParse => &[],
+            Case::New { .. } => &["director", "schedule"],
+            _ => &["director"],
+        };
+        let on_path = programs.iter().filter(|program| names.contains(&program.name.as_str()));
+        on_path.map(|program| program.translated_bytes / INSTRUCTION_BYTES).sum()
+    };
     let row = |(prepared, samples): (&super::rig::Prepared, &Vec<Sample>)| {
         let all = column(samples, |sample| sample.ns);
         let ns = median(all.clone());
@@ -77,11 +92,12 @@ pub(super) fn make(
             ratio: rounded(ns / floor),
             harness_ns: rounded(median(column(samples, |sample| sample.harness_ns))),
             frame_bytes: prepared.frame.bytes.len(),
+            static_instructions: size_of(&prepared.case),
         }
     };
-    let program = |info: kernel::ProgramInfo| ProgramRow {
-        program: info.name,
-        instructions: info.translated_bytes / 8,
+    let program = |info: &kernel::ProgramInfo| ProgramRow {
+        program: info.name.clone(),
+        instructions: info.translated_bytes / INSTRUCTION_BYTES,
         verified_instructions: info.verified_instructions,
         machine_code_bytes: info.jited_bytes,
     };
@@ -93,21 +109,18 @@ pub(super) fn make(
         cpu_number,
         rounds,
         rows: rig.cases().iter().zip(samples).map(row).collect(),
-        programs: rig.programs()?.into_iter().map(program).collect(),
+        programs: programs.iter().map(program).collect(),
     })
 }
 
 impl Report {
-    /// One JSON object a line: the cases, then the programs.
+    /// One JSON object a line, one for each case.
     ///
     /// # Errors
     /// When the writer fails.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         for row in &self.rows {
             writeln!(out, "{}", serde_json::to_string(row)?)?;
-        }
-        for program in &self.programs {
-            writeln!(out, "{}", serde_json::to_string(program)?)?;
         }
         Ok(())
     }
@@ -187,6 +200,7 @@ mod tests {
             ratio: 4.41,
             harness_ns: 5.0,
             frame_bytes: 62,
+            static_instructions: 2000,
         };
         let json = serde_json::to_value(&row).expect("plain data");
         for field in ["case", "ns", "min", "max", "ratio"] {

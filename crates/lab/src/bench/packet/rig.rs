@@ -146,7 +146,8 @@ impl Rig {
 
     /// The state of the flow that belongs to a client of a hit case.
     pub(super) fn flow(&self, at: usize, client: u64) -> Result<Option<Flow>, BenchError> {
-        let Some(Case::Hit { family, protocol, .. }) = self.cases.get(at).map(|prepared| prepared.case) else {
+        let Some(Case::Hit { family, protocol, .. }) = self.cases.get(at).map(|prepared| prepared.case)
+        else {
             return Ok(None);
         };
         Ok(self.tables(at)?.established.get(&flows::key(family, protocol, client))?)

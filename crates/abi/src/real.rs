@@ -9,10 +9,9 @@ use bytemuck::{Pod, Zeroable};
 pub struct Real {
     /// Address of the real server.
     pub address: Address,
-    /// Hardware address of the next hop towards it.
-    pub destination_mac: [u8; 6],
-    /// Hardware address of the interface packets leave by.
-    pub source_mac: [u8; 6],
+    /// The first twelve bytes of a frame to it: the hardware address of the next hop, then that of the
+    /// interface packets leave by. One field, so that it is copied as words and not byte by byte.
+    pub macs: [u8; 12],
     /// Index of the interface packets leave by.
     pub ifindex: u32,
     /// Port, network order; 0 keeps the packet's.
@@ -31,6 +30,30 @@ pub struct Real {
     pub lower_threshold: u32,
     /// Zero.
     pub reserved: [u32; 3],
+}
+
+impl Real {
+    /// The first twelve bytes of a frame from `source` to `destination`.
+    #[must_use]
+    pub const fn macs_of(destination: [u8; 6], source: [u8; 6]) -> [u8; 12] {
+        let [a, b, c, d, e, f] = destination;
+        let [g, h, i, j, k, l] = source;
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+
+    /// Hardware address of the next hop.
+    #[must_use]
+    pub const fn destination_mac(&self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.macs;
+        [a, b, c, d, e, f]
+    }
+
+    /// Hardware address of the interface packets leave by.
+    #[must_use]
+    pub const fn source_mac(&self) -> [u8; 6] {
+        let [.., a, b, c, d, e, f] = self.macs;
+        [a, b, c, d, e, f]
+    }
 }
 
 /// Packets go to the real server's MAC unchanged but for TTL.

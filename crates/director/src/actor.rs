@@ -328,8 +328,8 @@ fn inherited_neighbours(tables: &Tables) -> Neighbours {
         .map(|real| {
             let resolved = Resolved {
                 ifindex: real.ifindex,
-                destination_mac: real.destination_mac,
-                source_mac: real.source_mac,
+                destination_mac: real.destination_mac(),
+                source_mac: real.source_mac(),
             };
             (crate::convert::ip(&real.address), resolved)
         })

@@ -211,7 +211,7 @@ fn next_hops_and_timeouts_reach_the_tables() {
     let next_hop = Resolved { ifindex: 7, destination_mac: [2; 6], source_mac: [4; 6] };
     director.neighbours_changed(vec![(real(1).address, Some(next_hop))]);
     let found = read(&director);
-    assert_eq!((found.ifindex, found.destination_mac, found.source_mac), (7, [2; 6], [4; 6]));
+    assert_eq!((found.ifindex, found.destination_mac(), found.source_mac()), (7, [2; 6], [4; 6]));
     assert_ne!(found.flags & REAL_RESOLVED, 0);
     director.neighbours_changed(vec![(real(1).address, None)]);
     assert_eq!(read(&director).flags & REAL_RESOLVED, 0);

@@ -29,5 +29,5 @@ fn direct_routing<B: Bytes>(bytes: &mut B, work: &Work, real: &Real) -> Result<(
     } else {
         ipv6::decrement_hop_limit(bytes, l3)?;
     }
-    ethernet::set_addresses(bytes, real.destination_mac, real.source_mac)
+    ethernet::set_addresses(bytes, real.macs)
 }

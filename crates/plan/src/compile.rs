@@ -368,8 +368,7 @@ fn real_row(service: u32, id: &RealId, spec: Option<&RealSpec>, neighbours: &Nei
     if let Some(next_hop) = neighbours.get(&id.address) {
         real.flags |= REAL_RESOLVED;
         real.ifindex = next_hop.ifindex;
-        real.destination_mac = next_hop.destination_mac;
-        real.source_mac = next_hop.source_mac;
+        real.macs = Real::macs_of(next_hop.destination_mac, next_hop.source_mac);
     }
     real
 }

@@ -65,13 +65,11 @@ pub fn parse<B: Bytes>(bytes: &B) -> Result<Frame, Short> {
     Ok(Frame { ethertype: u16::from_be_bytes([hi, lo]), payload: ONE + TAG_LEN, group })
 }
 
-/// Replaces both addresses.
+/// Replaces both addresses: destination, then source, as they stand in the frame.
 ///
 /// # Errors
 /// [`Short`] when the frame is shorter than they are.
 #[inline(always)]
-pub fn set_addresses<B: Bytes>(bytes: &mut B, destination: [u8; 6], source: [u8; 6]) -> Result<(), Short> {
-    let [a, b, c, d, e, f] = destination;
-    let [g, h, i, j, k, l] = source;
-    bytes.put(0, [a, b, c, d, e, f, g, h, i, j, k, l])
+pub fn set_addresses<B: Bytes>(bytes: &mut B, addresses: [u8; 12]) -> Result<(), Short> {
+    bytes.put(0, addresses)
 }

@@ -215,7 +215,7 @@ fn routed(mut packet: Packet, tables: &Compiled, to: IpAddr) -> Result<Packet, S
         let hops = match header.kind.word {
             "eth" => {
                 header.fields.insert("src", number(DIRECTOR_MAC));
-                header.fields.insert("dst", number(real.destination_mac));
+                header.fields.insert("dst", number(real.destination_mac()));
                 continue;
             }
             "ip4" => "ttl",

@@ -165,8 +165,7 @@ impl Compiled {
         };
         self.reals.push(abi::Real {
             address: address(written.address),
-            destination_mac: mac(written)?,
-            source_mac: DIRECTOR_MAC,
+            macs: abi::Real::macs_of(mac(written)?, DIRECTOR_MAC),
             ifindex: written.ifindex,
             port_be: port.to_be(),
             method,

@@ -4,6 +4,7 @@ use abi::{
     Address, Answers, Counters, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Shared, Slot,
     VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
 };
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::bpf_loop;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
@@ -29,8 +30,9 @@ static SERVICES: HashMap<ServiceKey, Service> = HashMap::with_max_entries(1, 0);
 static SLOTS: Array<Slot> = Array::with_max_entries(1, 0);
 #[map]
 static REALS: Array<Real> = Array::with_max_entries(1, 0);
+/// User space maps it into its memory, so that the sweep corrects with atomic additions too.
 #[map]
-static LOADS: Array<Load> = Array::with_max_entries(1, 0);
+static LOADS: Array<Load> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static CURSORS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]

@@ -6,8 +6,8 @@ use crate::schedule;
 use crate::tables::Tables;
 use crate::tcp_state;
 use abi::{
-    FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW, Flow, Load, REAL_AVAILABLE, ServiceKey,
-    Settings, TcpState, UDP_STATE, Verdict,
+    FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW, Flow, Load, REAL_AVAILABLE, Real,
+    ServiceKey, Settings, TcpState, UDP_STATE, Verdict,
 };
 use wire::ethernet::TYPE_IPV4;
 use wire::tcp::{RST, SYN};
@@ -95,8 +95,15 @@ fn serve<B: Bytes, T: Tables, N: Network>(
     };
     if let Some(handle) = found {
         let flow = tables.flow(handle);
-        if !is_over(&flow, &work, now_ns) {
-            return known(bytes, tables, &work, handle, flow, now_ns);
+        let real = tables.real(flow.real).ok_or(Verdict::DropInternal)?;
+        let gone = real.flags & REAL_AVAILABLE == 0;
+        // IPVS drops silently, and re-adding the real server revives its flows (expire_nodest_conn 0).
+        // Better here: a client that opens a connection anew gets another real server at once.
+        if gone && !opens(&work) {
+            return Err(Verdict::DropRealGone);
+        }
+        if !gone && !is_over(&flow, &work, now_ns) {
+            return known(bytes, tables, &work, &real, (handle, flow), now_ns);
         }
         work.stale = table;
     }
@@ -106,8 +113,13 @@ fn serve<B: Bytes, T: Tables, N: Network>(
 /// Whether a flow counts as absent: it has expired, or a new SYN opens another connection on its ports.
 #[inline(always)]
 fn is_over(flow: &Flow, work: &Work, now_ns: u64) -> bool {
-    now_ns >= flow.expires_ns
-        || (is_tcp(&work.key) && work.tcp_flags & (SYN | RST) == SYN && tcp_state::is_reusable(flow.state))
+    now_ns >= flow.expires_ns || (is_tcp(&work.key) && opens(work) && tcp_state::is_reusable(flow.state))
+}
+
+/// Whether the packet may open a flow: any but a TCP segment without SYN, or with RST.
+#[inline(always)]
+fn opens(work: &Work) -> bool {
+    !is_tcp(&work.key) || work.tcp_flags & (SYN | RST) == SYN
 }
 
 /// Serves a packet of a known flow.
@@ -116,15 +128,10 @@ fn known<B: Bytes, T: Tables>(
     bytes: &mut B,
     tables: &T,
     work: &Work,
-    handle: T::Flow,
-    mut flow: Flow,
+    real: &Real,
+    (handle, mut flow): (T::Flow, Flow),
     now_ns: u64,
 ) -> Result<Step, Verdict> {
-    let real = tables.real(flow.real).ok_or(Verdict::DropInternal)?;
-    // IPVS drops silently, and re-adding the real server revives its flows (expire_nodest_conn 0).
-    if real.flags & REAL_AVAILABLE == 0 {
-        return Err(Verdict::DropRealGone);
-    }
     if work.ttl <= 1 {
         return Ok(Step::Answer(Work { answer: Verdict::AnswerTimeExceeded.number() as u8, ..*work }));
     }
@@ -140,7 +147,7 @@ fn known<B: Bytes, T: Tables>(
     } else {
         tables.set_flow(handle, &flow);
     }
-    rewrite(bytes, work, &real)?;
+    rewrite(bytes, work, real)?;
     tables.count_in(flow.real, work.ip_len, false);
     if verdict != Verdict::ForwardKnown {
         tables.count_verdict(verdict);
@@ -224,7 +231,7 @@ pub fn place<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
         return Step::Done(count(tables, Verdict::PassNoService));
     };
     let overflow = now_ns < tables.overflow_until_ns();
-    let opens = !is_tcp(&work.key) || work.tcp_flags & (SYN | RST) == SYN;
+    let opens = opens(work);
     if !opens && !overflow {
         return Step::Done(count(tables, Verdict::PassNoFlow));
     }

@@ -15,9 +15,20 @@ pub enum ActState {
     Done(Outcome),
 }
 
+/// An act as the screen shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActLine {
+    /// Its name.
+    pub name: String,
+    /// What is done in it.
+    pub plan: String,
+    /// How far it is.
+    pub state: ActState,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    acts: Vec<(String, ActState)>,
+    acts: Vec<ActLine>,
     watch: Option<LoadWatch>,
     table: String,
     notes: Vec<String>,
@@ -32,9 +43,14 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Names every act, in order.
-    pub fn announce<'a>(&self, names: impl Iterator<Item = &'a str>) {
-        self.state().acts = names.map(|name| (name.to_owned(), ActState::Waiting)).collect();
+    /// Names every act and what is done in it, in order.
+    pub fn announce<'a>(&self, acts: impl Iterator<Item = (&'a str, &'a str)>) {
+        let line = |(name, plan): (&str, &str)| ActLine {
+            name: name.to_owned(),
+            plan: plan.to_owned(),
+            state: ActState::Waiting,
+        };
+        self.state().acts = acts.map(line).collect();
     }
 
     /// An act begins.
@@ -49,9 +65,9 @@ impl Board {
     }
 
     fn set(&self, name: &str, to: ActState) {
-        for (act, state) in &mut self.state().acts {
-            if act == name {
-                *state = to.clone();
+        for act in &mut self.state().acts {
+            if act.name == name {
+                act.state = to.clone();
             }
         }
     }
@@ -73,20 +89,18 @@ impl Board {
 
     /// Every act and how far it is.
     #[must_use]
-    pub fn acts(&self) -> Vec<(String, ActState)> {
+    pub fn acts(&self) -> Vec<ActLine> {
         self.state().acts.clone()
     }
 
     /// The outcomes so far.
     #[must_use]
     pub fn outcomes(&self) -> Vec<Outcome> {
-        let acts = self.acts();
-        acts.into_iter()
-            .filter_map(|(_, state)| match state {
-                ActState::Done(outcome) => Some(outcome),
-                ActState::Waiting | ActState::Running => None,
-            })
-            .collect()
+        let ended = |act: ActLine| match act.state {
+            ActState::Done(outcome) => Some(outcome),
+            ActState::Waiting | ActState::Running => None,
+        };
+        self.acts().into_iter().filter_map(ended).collect()
     }
 
     /// The load to show, if there is one yet.

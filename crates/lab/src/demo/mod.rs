@@ -17,7 +17,7 @@ use crate::cluster::LabError;
 use crate::command::CommandError;
 use crate::run::RunError;
 use acts::Stage;
-use board::Board;
+use board::{ActState, Board};
 use report::{Reporter, Style};
 use runtime::signals::{Shutdown, SignalError};
 use screen::Screen;
@@ -194,7 +194,12 @@ fn run(options: Options) -> Result<bool, DemoError> {
     if style == Style::Silent {
         // The screen is gone; what was on it stays readable.
         let mut reporter = Reporter::new(Style::Text);
-        board.outcomes().iter().for_each(|outcome| reporter.outcome(outcome));
+        for act in board.acts() {
+            if let ActState::Done(outcome) = act.state {
+                reporter.begin(&act.name, &act.plan);
+                reporter.outcome(&outcome);
+            }
+        }
         board.notes().iter().for_each(|note| reporter.note(note));
     }
     let ok = played?;
@@ -258,11 +263,12 @@ fn play(
     board: Board,
 ) -> Result<bool, DemoError> {
     let mut reporter = Reporter::new(style);
-    board.announce(acts::ACTS.iter().map(|act| act.name));
+    board.announce(acts::ACTS.iter().map(|act| (act.name, act.plan)));
     let mut stage = None;
     let mut all_ok = true;
     for act in &acts::ACTS {
         board.begin(act.name);
+        reporter.begin(act.name, act.plan);
         let outcome = match &mut stage {
             None => {
                 let (new, outcome) = Stage::set_up(act.name, program.clone(), options.keep, &cancel, &board)?;

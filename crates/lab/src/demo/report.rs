@@ -41,10 +41,17 @@ impl Reporter {
         Self { style, count: 0 }
     }
 
-    /// Prints one outcome.
-    pub fn outcome(&mut self, outcome: &Outcome) {
+    /// Prints which act begins. JSON readers get its outcome only.
+    pub fn begin(&mut self, name: &str, plan: &str) {
         self.count += 1;
-        print(&render(self.style, self.count, outcome));
+        if self.style == Style::Text {
+            print(&format!("{}. {name}: {plan}\n", self.count));
+        }
+    }
+
+    /// Prints how the act that began last has ended.
+    pub fn outcome(&self, outcome: &Outcome) {
+        print(&render(self.style, outcome));
     }
 
     /// Prints a note; JSON readers get none, their lines are acts.
@@ -63,7 +70,7 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn render(style: Style, number: usize, outcome: &Outcome) -> String {
+fn render(style: Style, outcome: &Outcome) -> String {
     match style {
         Style::Silent => String::new(),
         Style::Json => match serde_json::to_string(outcome) {
@@ -72,8 +79,7 @@ fn render(style: Style, number: usize, outcome: &Outcome) -> String {
             Err(error) => format!("{error}\n"),
         },
         Style::Text => format!(
-            "{number}. {}\n   expected: {}\n   seen:     {}\n   {}\n\n",
-            outcome.act,
+            "   expected: {}\n   seen:     {}\n   {}\n\n",
             outcome.expected,
             outcome.seen.replace('\n', "\n             "),
             if outcome.ok { "ok" } else { "NOT AS EXPECTED" }
@@ -91,7 +97,7 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line() {
-        let line = render(Style::Json, 1, &outcome());
+        let line = render(Style::Json, &outcome());
         assert_eq!(
             line,
             "{\"act\":\"balance\",\"expected\":\"a \\\"third\\\"\",\"seen\":\"half\",\"ok\":false}\n"
@@ -100,9 +106,9 @@ mod tests {
 
     #[test]
     fn the_transcript_has_expectation_and_sight() {
-        let text = render(Style::Text, 2, &outcome());
-        let expected = "2. balance\n   expected: a \"third\"\n   seen:     half\n   NOT AS EXPECTED\n\n";
+        let text = render(Style::Text, &outcome());
+        let expected = "   expected: a \"third\"\n   seen:     half\n   NOT AS EXPECTED\n\n";
         assert_eq!(text, expected);
-        assert_eq!(render(Style::Silent, 1, &outcome()), "");
+        assert_eq!(render(Style::Silent, &outcome()), "");
     }
 }

@@ -1,6 +1,6 @@
 //! The demo on a terminal: acts, request rate, share of each server, and the `ipvsadm` table, live.
 
-use super::board::{ActState, Board};
+use super::board::{ActLine, ActState, Board};
 use super::{DemoError, io_failed, listing};
 use crate::address::Node;
 use crate::load::LoadStats;
@@ -8,7 +8,7 @@ use crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Gauge, Paragraph, Sparkline, Wrap};
+use ratatui::widgets::{Block, Borders, Paragraph, Sparkline, Wrap};
 use ratatui::{DefaultTerminal, Frame};
 use std::time::{Duration, Instant};
 
@@ -108,68 +108,131 @@ fn leaves(event: &Event) -> bool {
     control_c || key.code == KeyCode::Char('q')
 }
 
+/// Rows of the list of acts, its title included.
+const ACTS_ROWS: u16 = 9;
+/// Rows of the story of the acts that are always there, the title included.
+const STORY_ROWS_MIN: u16 = 5;
+/// Rows of the rate, its title and its numbers included.
+const RATE_ROWS: u16 = 4;
+/// Columns of the list of acts.
+const ACTS_COLUMNS: u16 = 28;
+
 fn draw(frame: &mut Frame<'_>, board: &Board, numbers: &Numbers) {
-    let [top, bottom] = Layout::vertical([Constraint::Min(12), Constraint::Length(16)]).areas(frame.area());
-    let [left, right] = Layout::horizontal([Constraint::Percentage(50); 2]).areas(top);
-    let [rate, shares] = Layout::vertical([Constraint::Length(7), Constraint::Min(5)]).areas(right);
-    let table = board.table();
-    draw_acts(frame, left, board);
+    let (acts, table) = (board.acts(), board.table());
+    let wanted = u16::try_from(table.lines().count()).unwrap_or(u16::MAX).saturating_add(1).max(10);
+    let left = frame.area().height.saturating_sub(ACTS_ROWS + STORY_ROWS_MIN);
+    let rows = [
+        Constraint::Length(ACTS_ROWS),
+        Constraint::Min(STORY_ROWS_MIN),
+        Constraint::Length(wanted.min(left)),
+    ];
+    let [top, story, bottom] = Layout::vertical(rows).areas(frame.area());
+    let [list, right] =
+        Layout::horizontal([Constraint::Length(ACTS_COLUMNS), Constraint::Min(20)]).areas(top);
+    let [rate, shares] = Layout::vertical([Constraint::Length(RATE_ROWS), Constraint::Min(5)]).areas(right);
+    draw_acts(frame, list, &acts);
     draw_rate(frame, rate, numbers);
     draw_shares(frame, shares, &numbers.recent(), &table);
-    let block = Block::bordered().title(" ipvsadm -L -n ");
-    frame.render_widget(Paragraph::new(table).block(block), bottom);
+    draw_story(frame, story, &acts);
+    draw_table(frame, bottom, &table);
 }
 
-fn draw_acts(frame: &mut Frame<'_>, area: Rect, board: &Board) {
+fn titled(title: &str) -> Block<'_> {
+    Block::new().borders(Borders::TOP).title(title).title_style(Style::new().bold())
+}
+
+fn mark(state: &ActState) -> (&'static str, Color) {
+    match state {
+        ActState::Waiting => ("  ", Color::DarkGray),
+        ActState::Running => ("> ", Color::Yellow),
+        ActState::Done(outcome) if outcome.ok => ("ok", Color::Green),
+        ActState::Done(_) => ("NO", Color::Red),
+    }
+}
+
+fn draw_acts(frame: &mut Frame<'_>, area: Rect, acts: &[ActLine]) {
+    let line = |act: &ActLine| {
+        let (mark, color) = mark(&act.state);
+        Line::from(format!("{mark} {}", act.name)).style(color)
+    };
+    let lines: Vec<Line<'_>> = acts.iter().map(line).collect();
+    frame.render_widget(Paragraph::new(lines).block(titled(" Sluice demo (q leaves) ")), area);
+}
+
+/// The act under way, and those that ended, the last one first: as many as there is room for.
+fn draw_story(frame: &mut Frame<'_>, area: Rect, acts: &[ActLine]) {
     let mut lines = Vec::new();
-    for (name, state) in board.acts() {
-        let (mark, color) = match &state {
-            ActState::Waiting => ("  ", Color::DarkGray),
-            ActState::Running => ("> ", Color::Yellow),
-            ActState::Done(outcome) if outcome.ok => ("ok", Color::Green),
-            ActState::Done(_) => ("NO", Color::Red),
-        };
-        lines.push(Line::from(Span::styled(format!("{mark} {name}"), Style::new().fg(color))));
-        if let ActState::Done(outcome) = state {
-            lines.push(Line::from(format!("   {}", outcome.seen)));
+    for act in acts.iter().rev() {
+        let (mark, color) = mark(&act.state);
+        if act.state != ActState::Waiting {
+            lines.push(Line::from(format!("{mark} {}: {}", act.name, act.plan)).style(color));
+        }
+        if let ActState::Done(outcome) = &act.state {
+            lines.push(Line::from(format!("   expected: {}", outcome.expected)));
+            lines.push(Line::from(format!("   seen:     {}", outcome.seen)));
         }
     }
-    let block = Block::bordered().title(" Sluice demo (q to leave) ");
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
+    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
+    frame.render_widget(text.block(titled(" what is done, expected and seen ")), area);
 }
 
 fn draw_rate(frame: &mut Frame<'_>, area: Rect, numbers: &Numbers) {
     let total = numbers.total();
-    let title = format!(
-        " {}/s  {} answered  {} failed  median {:.1} ms ",
-        numbers.rates.last().copied().unwrap_or(0),
+    let text = format!(
+        "{} answered, {} failed; median {:.1} ms",
         total.answered,
         total.failed,
         f64::from(total.p50_us) / 1000.0
     );
-    let width = usize::from(area.width.saturating_sub(2));
-    let shown = numbers.rates.get(numbers.rates.len().saturating_sub(width)..).unwrap_or_default();
-    let line = Sparkline::default().data(shown).style(Style::new().fg(Color::Cyan));
-    frame.render_widget(line.block(Block::bordered().title(title)), area);
+    let title = format!(" {} requests/s ", numbers.rates.last().copied().unwrap_or(0));
+    let block = titled(&title);
+    let inside = block.inner(area);
+    frame.render_widget(block, area);
+    let [curve, words] = Layout::vertical([Constraint::Min(1), Constraint::Length(1)]).areas(inside);
+    let shown =
+        numbers.rates.get(numbers.rates.len().saturating_sub(curve.width.into())..).unwrap_or_default();
+    frame.render_widget(Sparkline::default().data(shown).style(Color::Cyan), curve);
+    let color = if total.failed == 0 { Color::Reset } else { Color::Red };
+    frame.render_widget(Line::from(text).style(color), words);
 }
 
 fn draw_shares(frame: &mut Frame<'_>, area: Rect, recent: &LoadStats, table: &str) {
-    let block = Block::bordered().title(" share of each server, last 2 s ");
-    let inside = block.inner(area);
-    frame.render_widget(block, area);
+    /// Columns of the words around the bar.
+    const WORDS: u16 = 38;
     let rows = listing::rows(table);
-    let names: Vec<&String> = recent.share.keys().collect();
-    let areas = Layout::vertical(vec![Constraint::Length(1); names.len()]).split(inside);
-    for (name, line) in names.into_iter().zip(areas.iter()) {
+    let bar_columns = area.width.saturating_sub(WORDS);
+    let line = |name: &String| {
         let part = recent.part_of(name).clamp(0.0, 1.0);
-        let flows = rows
-            .iter()
-            .find(|row| row.service.starts_with("TCP") && names_row(name, row))
-            .map(|row| format!("  active {}  inactive {}", row.active, row.inactive));
-        let label = format!("{name} {:.0} %{}", part * 100.0, flows.unwrap_or_default());
-        let style = Style::new().fg(Color::Blue);
-        frame.render_widget(Gauge::default().ratio(part).label(label).gauge_style(style), *line);
+        let full = (part * f64::from(bar_columns)).round() as usize;
+        let row = rows.iter().find(|row| row.service.starts_with("TCP") && names_row(name, row));
+        let flows = match row {
+            Some(row) if row.weight == 0 => format!(" {} active, draining", row.active),
+            Some(row) => format!(" {} active, {} inactive", row.active, row.inactive),
+            None => " not in the table".to_owned(),
+        };
+        Line::from(vec![
+            Span::from(format!("{name:<6} {:>3.0} % ", part * 100.0)),
+            Span::from("\u{2588}".repeat(full)).style(Color::Blue),
+            Span::from("\u{2591}".repeat(usize::from(bar_columns).saturating_sub(full)))
+                .style(Color::DarkGray),
+            Span::from(flows),
+        ])
+    };
+    let lines: Vec<Line<'_>> = recent.share.keys().map(line).collect();
+    frame.render_widget(Paragraph::new(lines).block(titled(" share of each server, last 2 s ")), area);
+}
+
+/// The table from its top; when there is no room for all of it, its last line says how much is missing.
+fn draw_table(frame: &mut Frame<'_>, area: Rect, table: &str) {
+    let block = titled(" ipvsadm -L -n ");
+    let room = usize::from(block.inner(area).height);
+    let all = table.lines().count();
+    let shown = if all > room { room.saturating_sub(1) } else { all };
+    let mut lines: Vec<Line<'_>> = table.lines().take(shown).map(Line::from).collect();
+    if shown < all {
+        lines.push(Line::from(format!("... {} more lines", all - shown)).style(Color::DarkGray));
     }
+    frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
 fn names_row(name: &str, row: &listing::Row) -> bool {
@@ -192,7 +255,7 @@ mod tests {
     #[test]
     fn everything_is_on_the_picture() {
         let board = Board::default();
-        board.announce(["balance", "drain a server"].into_iter());
+        board.announce([("balance", "clients ask"), ("drain a server", "weight 0")].into_iter());
         board.end(Outcome {
             act: "balance".to_owned(),
             expected: "equal".to_owned(),
@@ -211,14 +274,29 @@ mod tests {
         for wanted in [
             "ok balance",
             "they are equal",
-            ">  drain a server",
-            "400/s  100 answered  0 failed  median 1.5 ms",
-            "real1 75 %  active 12  inactive 345",
-            "real2 25 %",
+            "ok balance: clients ask",
+            ">  drain a server: weight 0",
+            " 400 requests/s ",
+            "100 answered, 0 failed; median 1.5 ms",
+            "real1   75 % ",
+            " 12 active, 345 inactive",
+            "real2   25 % ",
+            " not in the table",
             "TCP  192.0.2.10:80 rr",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_table_with_no_room_says_how_much_is_missing() {
+        let board = Board::default();
+        board.show_table("a row\n".repeat(40));
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("terminal");
+        terminal.draw(|frame| draw(frame, &board, &Numbers::default())).expect("drawn");
+        let text = terminal.backend().to_string();
+        assert_eq!(text.matches("a row").count(), 8, "{text}");
+        assert!(text.contains("... 32 more lines"), "{text}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   sluice demo                                    a whole cluster on this machine, shown live
   sluice director --interface eth0               balance what arrives on eth0
-  sluice ipvsadm -A -t 192.0.2.10:80 -s wlc      the classic command line (also as a link named ipvsadm)
+  sluice ipvsadm -A -t 192.0.2.10:80 -s wlc      the classic command line (or link it as ipvsadm)
   sluice explain tcp 198.51.100.7:40000 192.0.2.10:80";
 
 #[derive(Debug, Subcommand)]
@@ -76,12 +76,19 @@ pub(crate) struct ExplainArgs {
     /// Transport protocol: tcp or udp.
     pub(crate) protocol: api::Protocol,
     /// Client address and port, such as 198.51.100.7:40000 or [2001:db8::7]:40000.
+    #[arg(value_parser = endpoint)]
     pub(crate) client: SocketAddr,
     /// VIP and port.
+    #[arg(value_parser = endpoint)]
     pub(crate) virtual_address: SocketAddr,
     /// Where and how to show.
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+fn endpoint(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "give an address with its port, such as 198.51.100.7:40000 or [2001:db8::7]:40000")
 }
 
 #[derive(Debug, ClapArgs)]

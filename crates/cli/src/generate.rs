@@ -3,7 +3,7 @@
 use crate::args::{Args, CompletionsArgs, ManArgs};
 use clap::CommandFactory;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A page could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +22,17 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), io::Error> {
 
 /// Writes `sluice.8` and one page for each command.
 pub(crate) fn man(args: &ManArgs) -> Result<(), ManError> {
-    let failed = |source| ManError { folder: args.folder.clone(), source };
     // `help` has no page of its own: it only prints the others.
-    let command = Args::command().disable_help_subcommand(true);
-    clap_mangen::generate_to(command, &args.folder).map_err(failed)?;
+    let mut command = Args::command().disable_help_subcommand(true);
+    command.build();
+    pages(&command, &args.folder).map_err(|source| ManError { folder: args.folder.clone(), source })
+}
+
+/// One page for the command and, commands being nested two deep at most, one for each below it.
+fn pages(command: &clap::Command, folder: &Path) -> Result<(), io::Error> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        pages(below, folder)?;
+    }
+    clap_mangen::Man::new(command.clone()).section("8").generate_to(folder)?;
     Ok(())
 }

@@ -30,7 +30,10 @@ pub enum ActorError {
     Table(#[from] TableError),
     /// The state on disk.
     #[error("cannot read the configuration")]
-    State(#[from] StateError),
+    Load(#[source] StateError),
+    /// The state on disk.
+    #[error("nothing was changed: the new configuration could not be kept on disk")]
+    Save(#[source] StateError),
     /// The tables in the kernel make no sense.
     #[error(
         "the tables in the kernel cannot be taken over: remove them (and their flows) with `sluice director --remove`"
@@ -74,7 +77,7 @@ impl Director {
     /// Takes over what the kernel has, and brings it to what the disk says.
     pub(crate) fn new(datapath: Datapath, state: StateFile, options: Options) -> Result<Self, ActorError> {
         let adopted = datapath.adopted();
-        let saved = state.load(options)?;
+        let saved = state.load(options).map_err(ActorError::Load)?;
         let (tables, cursors) = if adopted { tables::read(datapath.tables())? } else { Default::default() };
         if saved.is_none() && !tables.services.is_empty() {
             return Err(ActorError::Lost { services: tables.services.len() });
@@ -153,7 +156,7 @@ impl Director {
                 if let Err(error) = self.install(&before) {
                     log_error("the tables could not be restored", &error);
                 }
-                return Err(refusal(error.into()));
+                return Err(refusal(ActorError::Save(error)));
             }
             self.generation = generation;
             self.model = next;

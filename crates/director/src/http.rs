@@ -113,7 +113,7 @@ async fn connections(
 }
 
 async fn unknown_path(uri: axum::http::Uri) -> Refused {
-    let message = format!("there is no {}: see the list of paths in the manual", uri.path());
+    let message = format!("there is no {}: docs/operating.md lists the paths", uri.path());
     Refused(StatusCode::NOT_FOUND, Refusal::new(RefusalKind::Unsupported, message))
 }
 

@@ -109,12 +109,25 @@ impl Socket {
         // Under another name until its mode is right, so that nobody gets in before.
         let next = with_suffix(path, ".next");
         remove_socket(&next)?;
+        remove_socket(path)?;
         let listener = UnixListener::bind(&next).map_err(file("listen on", &next))?;
         std::fs::set_permissions(&next, std::fs::Permissions::from_mode(SOCKET_MODE))
             .map_err(file("set the mode of", &next))?;
-        remove_socket(path)?;
         std::fs::rename(&next, path).map_err(file("make", path))?;
         Ok((Self { path: path.to_owned(), _lock: lock }, listener))
+    }
+
+    /// Removes the socket that a killed director left. One that somebody listens on stays, and so does a file of
+    /// another kind.
+    pub(crate) fn remove_stale(path: &Path) -> Result<(), ListenError> {
+        if std::fs::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
+        match lock(&with_suffix(path, ".lock")) {
+            Ok(_lock) => remove_socket(path),
+            Err(ListenError::Lock(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -170,5 +183,29 @@ mod tests {
         assert!(error.to_string().starts_with("cannot replace "), "{error}");
         assert_eq!(std::fs::read_to_string(&path).expect("read"), "precious");
         remove_socket(&directory.path().join("nothing")).expect("nothing to remove");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_made_leaves_nothing_and_a_stale_one_goes() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let names = || -> Vec<_> {
+            let entries = std::fs::read_dir(directory.path()).expect("read");
+            entries.map(|entry| entry.expect("entry").file_name()).collect()
+        };
+        let path = directory.path().join("s");
+        std::fs::write(&path, "precious").expect("write");
+        Socket::listen(&path).expect_err("a file is in the way");
+        assert_eq!(names(), ["s"]);
+        std::fs::remove_file(&path).expect("remove");
+
+        let (socket, listener) = Socket::listen(&path).expect("listen");
+        Socket::remove_stale(&path).expect("in use");
+        assert!(path.exists());
+        // A killed director drops nothing, and the kernel gives its lock up.
+        drop(listener);
+        std::mem::forget(socket);
+        std::fs::remove_file(with_suffix(&path, ".lock")).expect("remove");
+        Socket::remove_stale(&path).expect("stale");
+        assert!(names().is_empty(), "{:?}", names());
     }
 }

@@ -112,6 +112,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
 fn remove(options: &Options) -> Result<(), Error> {
     let _lock = lock_pins(&options.pin).map_err(Error::InUse)?;
     let detached = kernel::detach_all(&options.pin)?;
+    if let Err(error) = Socket::remove_stale(&options.socket) {
+        log_error("the control socket of a killed director stays", &error);
+    }
     tracing::info!(interfaces = detached, pins = %options.pin.display(), "removed the packet path");
     Ok(())
 }

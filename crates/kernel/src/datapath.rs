@@ -38,9 +38,9 @@ pub enum OpenError {
     },
     /// The pinned tables have other sizes than those asked for.
     #[error(
-        "the tables pinned in {} were made with {limit} {found}, not {wanted}: ask for {found}, or remove them (and \
-         their flows) with `sluice director --remove`",
-        directory.display()
+        "the tables pinned in {} were made with {limit} {found}, not {wanted}: start with --{} {found}, or \
+         remove them (and their flows) with `sluice director --remove`",
+        directory.display(), limit.replace('_', "-")
     )]
     Limit {
         /// The pin directory.

@@ -281,6 +281,7 @@ fn other_limits_and_layouts_are_refused_and_change_nothing() {
         matches!(error, OpenError::Limit { limit: "reals_max", found: 64, wanted: 128, .. }),
         "{error:?}"
     );
+    assert!(error.to_string().contains("start with --reals-max 64, or"), "{error}");
 
     let settings = Settings { layout_version: 99, ..Settings::default() };
     first.tables().settings.put(0, &settings).expect("write");

@@ -164,7 +164,8 @@ pub(crate) fn limit(name: &str, what: &str, have: usize, max: u32) -> Result<(),
     Err(Refusal::new(
         RefusalKind::Limit,
         format!(
-            "limit {name} of {max} {what} is reached: delete some or start the director with a higher limit"
+            "limit {name} of {max} {what} is reached: delete some, or start the director with a higher --{}",
+            name.replace('_', "-")
         ),
     ))
 }

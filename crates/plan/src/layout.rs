@@ -78,7 +78,7 @@ pub struct RealIdentity {
 pub enum LayoutFull {
     /// Services.
     #[error(
-        "limit services_max of {max} is reached, deleted services with flows left included: wait until their flows end, or start the director with a higher limit"
+        "limit services_max of {max} is reached, deleted services with flows left included: wait until their flows end, or start the director with a higher --services-max"
     )]
     Services {
         /// The limit.
@@ -86,7 +86,7 @@ pub enum LayoutFull {
     },
     /// Real servers.
     #[error(
-        "limit reals_max of {max} is reached, deleted real servers with flows left included: wait until their flows end, or start the director with a higher limit"
+        "limit reals_max of {max} is reached, deleted real servers with flows left included: wait until their flows end, or start the director with a higher --reals-max"
     )]
     Reals {
         /// The limit.
@@ -94,7 +94,7 @@ pub enum LayoutFull {
     },
     /// Slots.
     #[error(
-        "limit slots_max of {max} is reached: {needed} slots in a row are needed for {service}, {free} are free; delete services or start the director with a higher limit"
+        "limit slots_max of {max} is reached: {needed} slots in a row are needed for {service}, {free} are free; delete services, or start the director with a higher --slots-max"
     )]
     Slots {
         /// The limit.

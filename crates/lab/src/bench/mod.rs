@@ -17,6 +17,7 @@ pub struct BenchArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
     /// Measure what one packet costs in the eBPF programs
+    #[command(after_help = "Examples:\n  sluice bench packet\n  sluice bench packet --case 'hit/*' --json")]
     Packet(PacketArgs),
 }
 

@@ -1,0 +1,103 @@
+//! What `sluice` says to words that are wrong, to no director, and to a request for help. Needs neither root nor a kernel.
+
+use std::process::{Command, Output};
+
+fn sluice(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(words)
+        .env_remove("SLUICE_SOCKET")
+        .output()
+        .expect("the program to start")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn wrong_words_name_themselves_and_what_would_be_right() {
+    let vip = "192.0.2.10:80";
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["director"], 2, "--interface <NAME>"),
+        (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
+        (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
+        (&["director", "-i", "eth0", "--log-format", "xml"], 2, "say text or json"),
+        (&["director", "-i", "eth0", "--remove"], 2, "cannot be used with"),
+        (&["directr"], 2, "'director'"),
+        (&["explain", "icmp", "192.0.2.1:1", vip], 2, "use tcp, udp or sctp"),
+        (
+            &["explain", "tcp", "192.0.2.1", vip],
+            2,
+            "give an address with its port, such as 198.51.100.7:40000",
+        ),
+        (&["explain", "tcp", "192.0.2.1:1", "192.0.2.10:99999"], 2, "give an address with its port"),
+        (&["explain", "tcp", "192.0.2.1:1", "[2001:db8::1]:80"], 1, "use both IPv4 or both IPv6"),
+        (&["demo", "--end", "1x"], 1, "there is no run 1x"),
+        (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
+    ];
+    for (words, code, expected) in cases {
+        let output = sluice(words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.contains(expected), "{words:?}: {said}");
+        assert!(output.stdout.is_empty(), "{words:?}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
+    let socket = "/nonexistent/s";
+    for words in [
+        vec!["status", "--socket", socket],
+        vec!["verdicts", "--socket", socket],
+        vec!["explain", "--socket", socket, "udp", "192.0.2.1:1", "192.0.2.10:53"],
+    ] {
+        let output = sluice(&words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert_eq!(
+            text(&output.stderr),
+            "error: cannot ask the director: no director listens on /nonexistent/s: start it with \
+             `sluice director`, or name its socket in SLUICE_SOCKET\n"
+        );
+    }
+}
+
+#[test]
+fn every_command_has_an_example_in_its_help() {
+    let commands: [&[&str]; 9] = [
+        &[],
+        &["director"],
+        &["status"],
+        &["verdicts"],
+        &["explain"],
+        &["demo"],
+        &["bench", "packet"],
+        &["completions"],
+        &["man"],
+    ];
+    for command in commands {
+        let mut words = command.to_vec();
+        words.push("--help");
+        let output = sluice(&words);
+        let (help, last) = (text(&output.stdout), command.first().copied().unwrap_or("director"));
+        assert!(output.status.success(), "{command:?}");
+        let examples = help.split_once("Example").map(|(_, examples)| examples).unwrap_or_default();
+        assert!(examples.contains(&format!("  sluice {last}")), "{command:?}: {help}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = sluice(&["completions", shell]);
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("explain"), "{shell}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = sluice(&["man", folder.path().to_str().expect("a name")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for page in ["sluice.8", "sluice-director.8", "sluice-explain.8", "sluice-bench-packet.8"] {
+        let page = std::fs::read_to_string(folder.path().join(page)).expect(page);
+        assert!(page.contains(".SH NAME") && page.contains("Example"), "{page}");
+    }
+}

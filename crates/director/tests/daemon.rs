@@ -10,6 +10,7 @@ use runtime::control::Client;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -331,7 +332,13 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
     let no_bpffs = lab.path("no-bpffs");
     let no_bpffs = no_bpffs.to_str().expect("text").to_owned();
     std::fs::create_dir_all(lab.path("state")).expect("directory");
-    let cases: [(&[&str], &str); 2] = [
+    let file = lab.path("file");
+    std::fs::write(&file, "precious").expect("write");
+    let file = file.to_str().expect("text").to_owned();
+    let cases: [(&[&str], &str); 5] = [
+        (&["-i", "eth0", "--state", &file], "cannot make the directory "),
+        (&["-i", "eth0", "--state", "/proc/state"], "cannot make the directory /proc/state: "),
+        (&["-i", "eth0", "--socket", &file], "it is there and not a socket"),
         (&["-i", "eth9"], "there is no interface 'eth9'; there are: lo, eth0"),
         (&["-i", "eth0", "--pin", &no_bpffs], "is not on a bpffs: mount one with `mount -t bpf bpf "),
     ];
@@ -342,6 +349,7 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
         assert!(text.contains(expected), "{text}");
         assert!(!lab.path("bpffs/sluice").exists() && !lab.path("director.sock").exists());
     }
+    assert_eq!(std::fs::read_to_string(&file).expect("read"), "precious");
     // Root without its capabilities.
     let full = lab.command(&["-i", "eth0"]);
     let mut unprivileged = Command::new("setpriv");
@@ -359,6 +367,42 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(text.contains("cannot understand") && text.contains("model.json"), "{text}");
     assert!(!lab.path("bpffs/sluice").exists());
+}
+
+#[test]
+fn garbage_harms_nobody_and_what_a_killed_director_left_is_removed() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    let garbage: [&[u8]; 4] = [
+        &[0; 300],
+        b"nonsense\r\n\r\n",
+        b"POST /v1/changes HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{",
+        b"POST /v1/changes HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n\xff\xfe{[",
+    ];
+    for bytes in garbage {
+        let mut stream = UnixStream::connect(lab.path("director.sock")).expect("connect");
+        stream.set_read_timeout(Some(WAIT)).expect("time-out");
+        stream.write_all(bytes).expect("write");
+        stream.shutdown(std::net::Shutdown::Write).expect("end of the words");
+        let mut answer = Vec::new();
+        // It may close before it has read everything, which the kernel calls a reset.
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    assert_eq!(daemon.get::<Status>("/v1/status").generation, 0);
+
+    daemon.signal(nix::sys::signal::Signal::SIGKILL);
+    assert!(lab.path("bpffs/sluice").exists() && lab.path("director.sock").exists());
+    let removed = lab.run_to_end(&["--remove"]);
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    for gone in ["bpffs/sluice", "director.sock", "director.sock.lock"] {
+        assert!(!lab.path(gone).exists(), "{gone}");
+    }
+    assert!(lab.run_to_end(&["--remove"]).status.success(), "nothing to remove is no error");
 }
 
 #[test]
@@ -380,6 +424,8 @@ fn the_model_is_edited_and_explained() {
     let outcomes: Outcomes = daemon.client.post("/v1/changes", &changes).expect("answer");
     assert_eq!((outcomes.generation, outcomes.refusals.iter().flatten().count()), (1, 1));
     wait_for("the next hop", || first_real(&daemon).neighbour);
+    // The number in the first line of listings.
+    assert_eq!(daemon.get::<Services>("/v1/services").connection_table_size, 4096);
 
     let question = ExplainRequest {
         protocol: Protocol::Tcp,

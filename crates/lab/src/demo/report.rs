@@ -70,6 +70,11 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// One line for each part of a sentence, below each other.
+fn in_lines(text: &str) -> String {
+    text.replace("; ", "\n").replace('\n', "\n             ")
+}
+
 fn render(style: Style, outcome: &Outcome) -> String {
     match style {
         Style::Silent => String::new(),
@@ -80,8 +85,8 @@ fn render(style: Style, outcome: &Outcome) -> String {
         },
         Style::Text => format!(
             "   expected: {}\n   seen:     {}\n   {}\n\n",
-            outcome.expected,
-            outcome.seen.replace('\n', "\n             "),
+            in_lines(&outcome.expected),
+            in_lines(&outcome.seen),
             if outcome.ok { "ok" } else { "NOT AS EXPECTED" }
         ),
     }
@@ -92,7 +97,12 @@ mod tests {
     use super::*;
 
     fn outcome() -> Outcome {
-        Outcome { act: "balance".into(), expected: "a \"third\"".into(), seen: "half".into(), ok: false }
+        Outcome {
+            act: "balance".into(),
+            expected: "a \"third\"".into(),
+            seen: "half; whole".into(),
+            ok: false,
+        }
     }
 
     #[test]
@@ -100,14 +110,15 @@ mod tests {
         let line = render(Style::Json, &outcome());
         assert_eq!(
             line,
-            "{\"act\":\"balance\",\"expected\":\"a \\\"third\\\"\",\"seen\":\"half\",\"ok\":false}\n"
+            "{\"act\":\"balance\",\"expected\":\"a \\\"third\\\"\",\"seen\":\"half; whole\",\"ok\":false}\n"
         );
     }
 
     #[test]
     fn the_transcript_has_expectation_and_sight() {
         let text = render(Style::Text, &outcome());
-        let expected = "   expected: a \"third\"\n   seen:     half\n   NOT AS EXPECTED\n\n";
+        let expected =
+            "   expected: a \"third\"\n   seen:     half\n             whole\n   NOT AS EXPECTED\n\n";
         assert_eq!(text, expected);
         assert_eq!(render(Style::Silent, &outcome()), "");
     }

@@ -34,7 +34,7 @@ const INSIDE: [(&str, &str, &str); 6] = [
 ];
 
 /// Crates beside the tiers, and the highest tier they may use. Nothing that ships depends on them.
-const BESIDE: [(&str, u8); 3] = [("testkit", 2), ("xtask", 0), ("verify", 2)];
+const BESIDE: [(&str, u8); 4] = [("testkit", 2), ("compare", 2), ("xtask", 0), ("verify", 2)];
 
 /// A crate of the workspace and the crates of the workspace it depends on.
 pub(super) struct Crate {
@@ -118,7 +118,8 @@ fn wrong(member: &Crate, limit: &Limit, used: &Use) -> Option<String> {
     let Some(tier) = tier(&used.name) else {
         let known = BESIDE.iter().any(|(beside, _)| *beside == used.name);
         // A crate without a tier is reported for its own manifest.
-        return (known && !(used.dev && used.name == "testkit")).then(|| {
+        let may = used.name == "testkit" && (used.dev || matches!(limit, Limit::UpTo(_)));
+        return (known && !may).then(|| {
             format!("{name} depends on {}, which is for tests only; make it a dev-dependency", used.name)
         });
     };

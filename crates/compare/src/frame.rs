@@ -1,0 +1,128 @@
+//! What came out, in words: which server, and what else changed on the way.
+
+use crate::net::{DIRECTOR_MAC, SERVER_MACS};
+use testkit::packet::read;
+use testkit::Packet;
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// Bytes of the transport header that every ICMP error quotes.
+const QUOTED: usize = 8;
+
+/// Describes the frames that one sent packet led to.
+pub(crate) fn describe(sent: &Packet, frames: &[Vec<u8>]) -> String {
+    if frames.is_empty() {
+        return "nothing".to_owned();
+    }
+    frames.iter().map(|frame| describe_one(sent, frame)).collect::<Vec<_>>().join(" + ")
+}
+
+fn describe_one(sent: &Packet, frame: &[u8]) -> String {
+    if let Some(server) = server(frame) {
+        if forwarded(sent, server).is_some_and(|expected| expected == frame) {
+            return format!("server {server}");
+        }
+        return format!("server {server}, changed: {}", read(frame));
+    }
+    match meaning(frame) {
+        Some(text) => format!("client: {text}"),
+        None => format!("client: {}", read(frame)),
+    }
+}
+
+/// The server whose MAC address the frame is for.
+fn server(frame: &[u8]) -> Option<u8> {
+    frame.strip_prefix(&SERVER_MACS).and_then(<[u8]>::first).copied()
+}
+
+/// The frame by direct routing: other MAC addresses, a hop less, the checksum that belongs to it; all else as sent.
+fn forwarded(sent: &Packet, server: u8) -> Option<Vec<u8>> {
+    let bytes = sent.to_bytes();
+    let (name, hops) = match bytes.get(12..ETHERNET)? {
+        [0x08, 0x00] => ("ttl", bytes.get(ETHERNET + 8)?),
+        [0x86, 0xdd] => ("hoplimit", bytes.get(ETHERNET + 7)?),
+        _ => return None,
+    };
+    let macs: Vec<String> =
+        SERVER_MACS.iter().chain([&server]).map(|byte| format!("{byte:02x}")).collect();
+    let changes = format!("eth {DIRECTOR_MAC} > {}; {name} {}", macs.join(":"), hops.checked_sub(1)?);
+    Some(sent.changed(&changes).ok()?.to_bytes())
+}
+
+/// An ICMP error by its meaning: addresses, type, code, the rest of its header, and what it quotes of the packet
+/// up to the ports. How much more it quotes, and how its own IP header looks, is the sender's choice.
+fn meaning(frame: &[u8]) -> Option<String> {
+    let ip = frame.get(ETHERNET..)?;
+    let is_v4 = frame.get(12..ETHERNET)? == [0x08, 0x00];
+    let (word, size, protocol, quoted_ip) = if is_v4 {
+        ("icmp", usize::from(ip.first()? & 15) * 4, *ip.get(9)?, "0800")
+    } else {
+        ("icmp6", 40, *ip.get(6)?, "86dd")
+    };
+    let icmp = ip.get(size..)?;
+    let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
+    let is_error = if is_v4 { protocol == 1 && matches!(kind, 3 | 4 | 5 | 11 | 12) } else { protocol == 58 && kind < 128 };
+    if !is_error {
+        return None;
+    }
+    let packet = read(frame);
+    let wrong: Vec<&str> =
+        [("ip4", "csum"), (word, "csum")].into_iter().filter(|(layer, name)| packet.states(layer, name)).map(|(layer, _)| layer).collect();
+    let quote = icmp.get(8..)?;
+    let inner = if is_v4 { usize::from(quote.first()? & 15) * 4 } else { 40 };
+    let mut inside = vec![0; 12];
+    inside.extend(if quoted_ip == "0800" { [0x08, 0x00] } else { [0x86, 0xdd] });
+    inside.extend(quote.get(..inner + QUOTED).unwrap_or(quote));
+    let inside = read(&inside).to_string();
+    let inside = inside.split_once(" / ").map_or(inside.as_str(), |(_, rest)| rest).to_owned();
+    let (from, to) = if is_v4 { (ip.get(12..16)?, ip.get(16..20)?) } else { (ip.get(8..24)?, ip.get(24..40)?) };
+    let rest = icmp.get(4..8)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let wrong = if wrong.is_empty() { String::new() } else { format!(" WRONG CHECKSUM of {}", wrong.join(" and ")) };
+    Some(format!("{word} {kind} {code} rest {rest} {} > {}{wrong} quotes {inside}", address(from), address(to)))
+}
+
+fn address(bytes: &[u8]) -> String {
+    match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+        (Ok(v4), _) => std::net::Ipv4Addr::from(v4).to_string(),
+        (_, Ok(v6)) => std::net::Ipv6Addr::from(v6).to_string(),
+        _ => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testkit::packet;
+
+    const SENT: &str = "eth 02:00:00:00:00:0c > 02:00:00:00:00:0d / ip4 198.51.100.1 > 192.0.2.10 / tcp 5 > 80 syn";
+
+    fn sent() -> Packet {
+        SENT.parse().expect("packet")
+    }
+
+    #[test]
+    fn a_server_is_told_by_its_mac_and_changes_are_told() {
+        let good = packet(&SENT.replace("eth 02:00:00:00:00:0c > 02:00:00:00:00:0d", "eth 02:00:00:00:00:0d > 02:00:00:00:01:03").replace(" / tcp", " ttl 63 / tcp"));
+        assert_eq!(describe(&sent(), &[good.clone()]), "server 3");
+        let mut bad = good;
+        bad[14 + 8] = 62;
+        let text = describe(&sent(), &[bad]);
+        assert!(text.starts_with("server 3, changed: eth") && text.contains("ttl 62"), "{text}");
+        assert_eq!(describe(&sent(), &[]), "nothing");
+    }
+
+    #[test]
+    fn an_icmp_error_is_told_by_its_meaning() {
+        let text = |header: &str, more: &str| {
+            let text = format!(
+                "eth 02:00:00:00:00:0d > 02:00:00:00:00:0c / ip4 192.0.2.10 > 198.51.100.1 {header} / icmp 3 3 / \
+                 ip4 198.51.100.1 > 192.0.2.10 len 40 proto 6 / hex 0005005000000000{more}"
+            );
+            describe(&sent(), &[packet(&text)])
+        };
+        assert_eq!(text("", ""), text("tos 0xc0 id 7", "0000"));
+        assert!(text("", "").starts_with("client: icmp 3 3 rest 00000000 192.0.2.10 > 198.51.100.1 quotes ip4 "), "{}", text("", ""));
+        let broken = "eth 02:00:00:00:00:0d > 02:00:00:00:00:0c / ip4 1.1.1.1 > 1.1.1.2 / icmp 3 3 csum 1 / bytes 28";
+        assert!(describe(&sent(), &[packet(broken)]).contains("WRONG CHECKSUM of icmp"));
+    }
+}

@@ -1,0 +1,225 @@
+//! `compare play`, `compare diff` and `compare run`, which does all: see docs/compare.md.
+
+use clap::{Args, Parser, Subcommand};
+use compare::{Options, Record, Script, Target, diff, play, random, script};
+use runtime::Chain;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+/// Seconds the virtual machine may take, boot included.
+const VM_S: &str = "1800";
+
+/// Plays the same scripts into kernel IPVS and into Sluice and compares what happened
+#[derive(Parser)]
+#[command(name = "compare")]
+struct Words {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Play into IPVS in the virtual machine and into Sluice here, and compare
+    Run(Run),
+    /// Play into one target, as root, and write a record
+    Play(Play),
+    /// Compare two records
+    Diff {
+        /// Record of the one
+        a: PathBuf,
+        /// Record of the other
+        b: PathBuf,
+    },
+    /// Print the scripts that would be played
+    List(Choice),
+}
+
+#[derive(Args)]
+struct Choice {
+    /// Only scripts whose name fits; * stands for anything
+    #[arg(long, value_name = "GLOB")]
+    script: Option<String>,
+    /// As many more scripts made at random
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    random: u32,
+    /// What the random scripts are made from
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Folder of the written scripts
+    #[arg(long, value_name = "DIR", default_value_os_t = script::directory())]
+    scripts: PathBuf,
+}
+
+#[derive(Args)]
+struct Play {
+    /// Into what
+    #[arg(long)]
+    target: Target,
+    /// Where the record goes
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The binary sluice
+    #[arg(long, value_name = "FILE", default_value_os_t = beside("sluice"))]
+    sluice: PathBuf,
+    /// How many scripts at a time
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Play Sluice in the virtual machine too, on the same kernel
+    #[arg(long)]
+    same_kernel: bool,
+    /// The binary sluice
+    #[arg(long, value_name = "FILE", default_value_os_t = beside("sluice"))]
+    sluice: PathBuf,
+    /// Folder for the records
+    #[arg(long, value_name = "DIR", default_value_os_t = root().join("target/compare"))]
+    out: PathBuf,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// A binary in the folder of this one.
+fn beside(name: &str) -> PathBuf {
+    std::env::current_exe().map(|own| own.with_file_name(name)).unwrap_or_else(|_| PathBuf::from(name))
+}
+
+fn main() -> ExitCode {
+    let done = match Words::parse().command {
+        What::Run(words) => run(words),
+        What::Play(words) => play_one(&words).map(|()| true),
+        What::Diff { a, b } => compare(&a, &b),
+        What::List(choice) => list(&choice).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("compare: {}", Chain(error.as_ref()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn chosen(choice: &Choice) -> Result<Vec<Script>, Box<dyn Error>> {
+    let mut scripts = script::read_all(&choice.scripts)?;
+    if choice.random > 0 {
+        let seed = choice.seed.ok_or("random scripts need --seed")?;
+        scripts.extend(random::scripts(seed, choice.random)?);
+    }
+    if let Some(pattern) = &choice.script {
+        scripts.retain(|it| script::fits(pattern, &it.name));
+    }
+    if scripts.is_empty() {
+        return Err("no script is chosen; `compare list` prints their names".into());
+    }
+    Ok(scripts)
+}
+
+fn list(choice: &Choice) -> Result<(), Box<dyn Error>> {
+    for script in chosen(choice)? {
+        println!("{}", script.name);
+        for (line, _) in script.steps {
+            println!("    {}", line.replace('\n', "\n    "));
+        }
+    }
+    Ok(())
+}
+
+fn play_one(words: &Play) -> Result<(), Box<dyn Error>> {
+    let scripts = chosen(&words.choice)?;
+    let options =
+        Options { target: words.target, sluice: words.sluice.clone(), workers: words.workers.into() };
+    let record = play(&scripts, &options)?;
+    let text = serde_json::to_vec(&record)?;
+    std::fs::write(&words.out, text).map_err(|error| format!("cannot write {}: {error}", words.out.display()))?;
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Record, Box<dyn Error>> {
+    let text = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(serde_json::from_slice(&text).map_err(|error| format!("{} is no record: {error}", path.display()))?)
+}
+
+fn compare(a: &Path, b: &Path) -> Result<bool, Box<dyn Error>> {
+    let report = diff::diff(&read(a)?, &read(b)?);
+    println!("{report}");
+    Ok(report.is_clean())
+}
+
+fn run(mut words: Run) -> Result<bool, Box<dyn Error>> {
+    if words.choice.random > 0 {
+        let seed = words.choice.seed.map_or_else(runtime::random::random_u64, Ok)?;
+        // Short enough to be typed again.
+        let seed = *words.choice.seed.insert(seed % 1_000_000_000);
+        println!("random scripts: --random {} --seed {seed}", words.choice.random);
+    }
+    let count = chosen(&words.choice)?.len();
+    println!("playing {count} scripts into ipvs and sluice");
+    std::fs::create_dir_all(&words.out).map_err(|error| format!("cannot make {}: {error}", words.out.display()))?;
+    let (ipvs, sluice) = (words.out.join("ipvs.json"), words.out.join("sluice.json"));
+    for path in [&ipvs, &sluice] {
+        // A record of an earlier run must not be compared again.
+        let _ = std::fs::remove_file(path);
+    }
+    let mut vm = vec![player(&words, "ipvs", "2")];
+    if words.same_kernel {
+        vm.push(player(&words, "sluice", "2"));
+    }
+    let virtual_machine = start_vm(&words.out, &vm)?;
+    let here = if words.same_kernel { Ok(()) } else { play_here(&words, &sluice) };
+    let there = finish(virtual_machine, "the virtual machine");
+    here?;
+    there?;
+    compare(&ipvs, &sluice)
+}
+
+/// The words that play one target, but for the record's place.
+fn player(words: &Run, target: &str, workers: &str) -> Vec<String> {
+    let own = std::env::current_exe().map(|own| own.display().to_string()).unwrap_or_default();
+    let path = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    let mut line = vec![own, "play".to_owned(), "--target".to_owned(), target.to_owned()];
+    line.extend(["--workers".to_owned(), workers.to_owned()]);
+    line.extend(["--sluice".to_owned(), path(&words.sluice)]);
+    line.extend(["--scripts".to_owned(), path(&words.choice.scripts)]);
+    line.extend(["--random".to_owned(), words.choice.random.to_string()]);
+    let seed = words.choice.seed.iter().map(u64::to_string);
+    line.extend(seed.flat_map(|seed| ["--seed".to_owned(), seed]));
+    let script = words.choice.script.iter().cloned();
+    line.extend(script.flat_map(|script| ["--script".to_owned(), script]));
+    line
+}
+
+fn start_vm(out: &Path, players: &[Vec<String>]) -> Result<Child, Box<dyn Error>> {
+    // In the guest only $OUT outlives the command, and only a shell knows it.
+    let lines = players.iter().map(|line| {
+        let words: Vec<String> = line.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+        format!("{} --out \"$OUT/{}.json\"", words.join(" "), line[3])
+    });
+    let job = lines.collect::<Vec<_>>().join(" && ");
+    let mut command = Command::new(root().join("tools/vm"));
+    command.args(["run", "--cpus", "2", "--mem", "2048", "--timeout", VM_S, "--out"]).arg(out);
+    command.args(["--", "/bin/bash", "-c", &job]).stdin(Stdio::null());
+    Ok(command.spawn().map_err(|error| format!("cannot start tools/vm: {error}"))?)
+}
+
+fn play_here(words: &Run, out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut command = Command::new(root().join("scripts/as-root"));
+    command.args(player(words, "sluice", "4")).arg("--out").arg(out).stdin(Stdio::null());
+    let child = command.spawn().map_err(|error| format!("cannot start scripts/as-root: {error}"))?;
+    finish(child, "playing into sluice")
+}
+
+fn finish(mut child: Child, what: &str) -> Result<(), Box<dyn Error>> {
+    let status = child.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("{what} failed ({status})").into()) }
+}

@@ -1,0 +1,195 @@
+//! Scripts, and the files they are in.
+//!
+//! ```toml
+//! [[script]]
+//! name = "rr starts with the newest"
+//! each = { weight = ["1", "5"] }       # optional: the script once for each value of {weight}
+//! steps = '''
+//! | -A -t 192.0.2.10:80 -s rr
+//! tcp 198.51.100.1:1024 > 192.0.2.10:80 syn
+//! -Ln
+//! '''
+//! ```
+//! Steps are lines of [`Step`]; empty lines and those that begin with `#` are left out.
+
+use crate::step::{Step, StepError};
+use crate::template::{Each, combinations, fill};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A script could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptError {
+    /// The file or folder.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no TOML, or other TOML.
+    #[error("{} is no file of scripts", .path.display())]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: toml::de::Error,
+    },
+    /// A line of a script.
+    #[error("script {script:?}, line {line:?}")]
+    Line {
+        /// Name of the script.
+        script: String,
+        /// The line.
+        line: String,
+        /// Why.
+        #[source]
+        source: StepError,
+    },
+    /// Two scripts of one name.
+    #[error("two scripts are called {name:?}; give one another name")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Steps that are played on a director of its own.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Unique among the scripts played.
+    pub name: String,
+    /// The lines as written, and what they stand for.
+    pub steps: Vec<(String, Step)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    script: Vec<Written>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    #[serde(default)]
+    each: Each,
+    steps: String,
+}
+
+impl Script {
+    /// Reads a script from its lines.
+    ///
+    /// # Errors
+    /// The first line that is no step.
+    pub fn read(name: &str, text: &str) -> Result<Self, ScriptError> {
+        let mut steps: Vec<(String, Step)> = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let step = Step::read(line).map_err(|source| ScriptError::Line {
+                script: name.to_owned(),
+                line: line.to_owned(),
+                source,
+            })?;
+            match (steps.last_mut(), step) {
+                (Some((lines, Step::Restore(input))), Step::Restore(more)) => {
+                    input.push_str(&more);
+                    lines.push('\n');
+                    lines.push_str(line);
+                }
+                (_, step) => steps.push((line.to_owned(), step)),
+            }
+        }
+        Ok(Self { name: name.to_owned(), steps })
+    }
+}
+
+/// The folder of the scripts of this repository.
+#[must_use]
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")
+}
+
+/// Every script of the files `*.toml` in a folder, in the order of the files' names.
+///
+/// # Errors
+/// [`ScriptError`].
+pub fn read_all(directory: &Path) -> Result<Vec<Script>, ScriptError> {
+    let read = |source| ScriptError::Read { path: directory.to_owned(), source };
+    let entries: Vec<_> = std::fs::read_dir(directory).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
+    paths.retain(|path| path.extension().is_some_and(|it| it == "toml"));
+    paths.sort();
+    let mut scripts = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ScriptError::Read { path: path.clone(), source })?;
+        let file: File =
+            toml::from_str(&text).map_err(|source| ScriptError::Toml { path: path.clone(), source })?;
+        for written in file.script {
+            for chosen in combinations(&written.each) {
+                let words: Vec<String> = chosen.iter().map(|(_, value)| (*value).to_owned()).collect();
+                let name = [written.name.clone()].into_iter().chain(words).collect::<Vec<_>>().join(", ");
+                scripts.push(Script::read(&name, &fill(&written.steps, &chosen))?);
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    match scripts.iter().find(|script| !names.insert(script.name.as_str())) {
+        Some(twice) => Err(ScriptError::Twice { name: twice.name.clone() }),
+        None => Ok(scripts),
+    }
+}
+
+/// Whether a name fits a pattern, in which `*` stands for any characters.
+#[must_use]
+pub fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scripts_of_the_repository_can_be_read() {
+        let scripts = read_all(&directory()).expect("scripts");
+        assert!(scripts.len() >= 60, "only {} scripts", scripts.len());
+        assert!(scripts.iter().all(|script| !script.steps.is_empty()));
+    }
+
+    #[test]
+    fn lines_of_a_restore_are_one_step() {
+        let script = Script::read("s", "# no\n| -A -t 1.2.3.4:5\n| -A -t 1.2.3.4:6\n\n-Ln\n| -C").expect("script");
+        assert_eq!(script.steps.len(), 3);
+        let Step::Restore(input) = &script.steps[0].1 else { panic!("{:?}", script.steps[0]) };
+        assert_eq!(input, "-A -t 1.2.3.4:5\n-A -t 1.2.3.4:6\n");
+    }
+
+    #[test]
+    fn patterns_fit_names() {
+        for (pattern, name, expected) in [
+            ("rr*", "rr, x", true),
+            ("*x", "rr, x", true),
+            ("r*,*x", "rr, x", true),
+            ("rr", "rr, x", false),
+            ("*y*", "rr, x", false),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

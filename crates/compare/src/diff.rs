@@ -4,8 +4,9 @@
 //! - `order`: connections are listed in the order of a hash table with a random key;
 //! - `expiry`: the time a connection has left may be off by a second, after adding how long ago its last
 //!   packet was: the two targets were not asked at the same moment of that second;
-//! - `path`: the name of the program in a message is that which it was called by.
+//! - `padding`: the kernel cuts off what follows the end of the IP packet, where Sluice forwards it.
 
+use crate::frame::PADDING_GONE;
 use crate::record::{Outcome, Played, Record, Seen};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -140,7 +141,7 @@ fn diff_step(report: &mut Report, names: [&str; 2], a: &Outcome, b: &Outcome) ->
         (Seen::Nothing, Seen::Nothing) => None,
         (Seen::Packets(a), Seen::Packets(b)) => {
             report.packets += a.len();
-            diff_packets(names, a, b)
+            diff_packets(report, names, a, b)
         }
         (
             Seen::Command { code, stdout, stderr, ages_s },
@@ -155,7 +156,8 @@ fn diff_step(report: &mut Report, names: [&str; 2], a: &Outcome, b: &Outcome) ->
                 text.push_str("standard error:\n");
                 text.push_str(&diff_lines(names, stderr, stderr_b));
             }
-            let is_connections = [stdout, stdout_b].iter().all(|it| it.starts_with("IPVS connection entries"));
+            let is_connections =
+                [stdout, stdout_b].iter().all(|it| it.starts_with("IPVS connection entries"));
             if is_connections {
                 text.push_str(&diff_connections(report, names, (stdout, ages_s), (stdout_b, ages_b)));
             } else if stdout != stdout_b {
@@ -167,8 +169,16 @@ fn diff_step(report: &mut Report, names: [&str; 2], a: &Outcome, b: &Outcome) ->
     }
 }
 
-fn diff_packets(names: [&str; 2], a: &[String], b: &[String]) -> Option<String> {
-    let different: Vec<usize> = (0..a.len().max(b.len())).filter(|&at| a.get(at) != b.get(at)).collect();
+fn diff_packets(report: &mut Report, names: [&str; 2], a: &[String], b: &[String]) -> Option<String> {
+    let mut different: Vec<usize> = (0..a.len().max(b.len())).filter(|&at| a.get(at) != b.get(at)).collect();
+    let whole = |text: Option<&String>| text.map(|text| text.replace(PADDING_GONE, ""));
+    different.retain(|&at| {
+        let is_padding = whole(a.get(at)) == whole(b.get(at));
+        if is_padding {
+            report.except("padding");
+        }
+        !is_padding
+    });
     if different.is_empty() {
         return None;
     }
@@ -176,7 +186,12 @@ fn diff_packets(names: [&str; 2], a: &[String], b: &[String]) -> Option<String> 
     for &at in different.iter().take(SHOWN_MAX) {
         let of = |list: &[String]| list.get(at).map_or("(not sent)", String::as_str).to_owned();
         text.push_str(&format!("packet {}: {}: {}\n", at + 1, names[0], of(a)));
-        text.push_str(&format!("{:>1$}: {2}\n", names[1], names[0].len() + 11 + (at + 1).to_string().len() - 1, of(b)));
+        text.push_str(&format!(
+            "{:>1$}: {2}\n",
+            names[1],
+            names[0].len() + 11 + (at + 1).to_string().len() - 1,
+            of(b)
+        ));
     }
     Some(text)
 }
@@ -191,7 +206,10 @@ fn diff_lines(names: [&str; 2], a: &str, b: &str) -> String {
         }
     }
     if text.is_empty() {
-        text = format!("the same lines in another order or number\n{}: {ours:?}\n{}: {theirs:?}\n", names[0], names[1]);
+        text = format!(
+            "the same lines in another order or number\n{}: {ours:?}\n{}: {theirs:?}\n",
+            names[0], names[1]
+        );
     }
     text
 }
@@ -213,7 +231,10 @@ fn diff_connections(
     for (name, rows, others) in [(names[0], &ours, &theirs), (names[1], &theirs, &ours)] {
         for (row, times) in rows {
             if others.get(row).is_none_or(|other| other.len() != times.len()) {
-                text.push_str(&format!("{name:>6}| {row}| with {:.0} s\n", times.first().copied().unwrap_or(0.0)));
+                text.push_str(&format!(
+                    "{name:>6}| {row}| with {:.0} s\n",
+                    times.first().copied().unwrap_or(0.0)
+                ));
             }
         }
     }
@@ -284,7 +305,8 @@ mod tests {
         diff(&record("ipvs", a), &record("sluice", b))
     }
 
-    const HEAD: &str = "IPVS connection entries\npro expire state       source             virtual            destination\n";
+    const HEAD: &str =
+        "IPVS connection entries\npro expire state       source             virtual            destination\n";
 
     fn listing(rows: &[(&str, &str)]) -> String {
         let row = |(expire, port): &(&str, &str)| {

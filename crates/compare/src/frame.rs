@@ -1,13 +1,16 @@
 //! What came out, in words: which server, and what else changed on the way.
 
 use crate::net::{DIRECTOR_MAC, SERVER_MACS};
-use testkit::packet::read;
 use testkit::Packet;
+use testkit::packet::read;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Bytes of the transport header that every ICMP error quotes.
 const QUOTED: usize = 8;
+
+/// What is said of a frame that lost the bytes after the end of its IP packet, and nothing else.
+pub(crate) const PADDING_GONE: &str = " without padding";
 
 /// Describes the frames that one sent packet led to.
 pub(crate) fn describe(sent: &Packet, frames: &[Vec<u8>]) -> String {
@@ -22,12 +25,22 @@ fn describe_one(sent: &Packet, frame: &[u8]) -> String {
         if forwarded(sent, server).is_some_and(|expected| expected == frame) {
             return format!("server {server}");
         }
+        if forwarded(&without_padding(sent), server).is_some_and(|expected| expected == frame) {
+            return format!("server {server}{PADDING_GONE}");
+        }
         return format!("server {server}, changed: {}", read(frame));
     }
     match meaning(frame) {
         Some(text) => format!("client: {text}"),
         None => format!("client: {}", read(frame)),
     }
+}
+
+fn without_padding(sent: &Packet) -> Packet {
+    let text = sent.to_string();
+    let kept =
+        text.split(" / ").filter(|layer| !layer.starts_with("trailer ")).collect::<Vec<_>>().join(" / ");
+    kept.parse().unwrap_or_else(|_| sent.clone())
 }
 
 /// The server whose MAC address the frame is for.
@@ -43,8 +56,7 @@ fn forwarded(sent: &Packet, server: u8) -> Option<Vec<u8>> {
         [0x86, 0xdd] => ("hoplimit", bytes.get(ETHERNET + 7)?),
         _ => return None,
     };
-    let macs: Vec<String> =
-        SERVER_MACS.iter().chain([&server]).map(|byte| format!("{byte:02x}")).collect();
+    let macs: Vec<String> = SERVER_MACS.iter().chain([&server]).map(|byte| format!("{byte:02x}")).collect();
     let changes = format!("eth {DIRECTOR_MAC} > {}; {name} {}", macs.join(":"), hops.checked_sub(1)?);
     Some(sent.changed(&changes).ok()?.to_bytes())
 }
@@ -61,13 +73,20 @@ fn meaning(frame: &[u8]) -> Option<String> {
     };
     let icmp = ip.get(size..)?;
     let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
-    let is_error = if is_v4 { protocol == 1 && matches!(kind, 3 | 4 | 5 | 11 | 12) } else { protocol == 58 && kind < 128 };
+    let is_error = if is_v4 {
+        protocol == 1 && matches!(kind, 3 | 4 | 5 | 11 | 12)
+    } else {
+        protocol == 58 && kind < 128
+    };
     if !is_error {
         return None;
     }
     let packet = read(frame);
-    let wrong: Vec<&str> =
-        [("ip4", "csum"), (word, "csum")].into_iter().filter(|(layer, name)| packet.states(layer, name)).map(|(layer, _)| layer).collect();
+    let wrong: Vec<&str> = [("ip4", "csum"), (word, "csum")]
+        .into_iter()
+        .filter(|(layer, name)| packet.states(layer, name))
+        .map(|(layer, _)| layer)
+        .collect();
     let quote = icmp.get(8..)?;
     let inner = if is_v4 { usize::from(quote.first()? & 15) * 4 } else { 40 };
     let mut inside = vec![0; 12];
@@ -75,10 +94,16 @@ fn meaning(frame: &[u8]) -> Option<String> {
     inside.extend(quote.get(..inner + QUOTED).unwrap_or(quote));
     let inside = read(&inside).to_string();
     let inside = inside.split_once(" / ").map_or(inside.as_str(), |(_, rest)| rest).to_owned();
-    let (from, to) = if is_v4 { (ip.get(12..16)?, ip.get(16..20)?) } else { (ip.get(8..24)?, ip.get(24..40)?) };
+    let (from, to) =
+        if is_v4 { (ip.get(12..16)?, ip.get(16..20)?) } else { (ip.get(8..24)?, ip.get(24..40)?) };
     let rest = icmp.get(4..8)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let wrong = if wrong.is_empty() { String::new() } else { format!(" WRONG CHECKSUM of {}", wrong.join(" and ")) };
-    Some(format!("{word} {kind} {code} rest {rest} {} > {}{wrong} quotes {inside}", address(from), address(to)))
+    let wrong =
+        if wrong.is_empty() { String::new() } else { format!(" WRONG CHECKSUM of {}", wrong.join(" and ")) };
+    Some(format!(
+        "{word} {kind} {code} rest {rest} {} > {}{wrong} quotes {inside}",
+        address(from),
+        address(to)
+    ))
 }
 
 fn address(bytes: &[u8]) -> String {
@@ -94,7 +119,8 @@ mod tests {
     use super::*;
     use testkit::packet;
 
-    const SENT: &str = "eth 02:00:00:00:00:0c > 02:00:00:00:00:0d / ip4 198.51.100.1 > 192.0.2.10 / tcp 5 > 80 syn";
+    const SENT: &str =
+        "eth 02:00:00:00:00:0c > 02:00:00:00:00:0d / ip4 198.51.100.1 > 192.0.2.10 / tcp 5 > 80 syn";
 
     fn sent() -> Packet {
         SENT.parse().expect("packet")
@@ -102,13 +128,23 @@ mod tests {
 
     #[test]
     fn a_server_is_told_by_its_mac_and_changes_are_told() {
-        let good = packet(&SENT.replace("eth 02:00:00:00:00:0c > 02:00:00:00:00:0d", "eth 02:00:00:00:00:0d > 02:00:00:00:01:03").replace(" / tcp", " ttl 63 / tcp"));
-        assert_eq!(describe(&sent(), &[good.clone()]), "server 3");
+        let good = packet(
+            &SENT
+                .replace(
+                    "eth 02:00:00:00:00:0c > 02:00:00:00:00:0d",
+                    "eth 02:00:00:00:00:0d > 02:00:00:00:01:03",
+                )
+                .replace(" / tcp", " ttl 63 / tcp"),
+        );
+        assert_eq!(describe(&sent(), std::slice::from_ref(&good)), "server 3");
         let mut bad = good;
         bad[14 + 8] = 62;
         let text = describe(&sent(), &[bad]);
         assert!(text.starts_with("server 3, changed: eth") && text.contains("ttl 62"), "{text}");
         assert_eq!(describe(&sent(), &[]), "nothing");
+        let padded: Packet = format!("{SENT} / trailer 0000").parse().expect("packet");
+        let cut = forwarded(&sent(), 3).expect("frame");
+        assert_eq!(describe(&padded, &[cut]), "server 3 without padding");
     }
 
     #[test]
@@ -121,8 +157,13 @@ mod tests {
             describe(&sent(), &[packet(&text)])
         };
         assert_eq!(text("", ""), text("tos 0xc0 id 7", "0000"));
-        assert!(text("", "").starts_with("client: icmp 3 3 rest 00000000 192.0.2.10 > 198.51.100.1 quotes ip4 "), "{}", text("", ""));
-        let broken = "eth 02:00:00:00:00:0d > 02:00:00:00:00:0c / ip4 1.1.1.1 > 1.1.1.2 / icmp 3 3 csum 1 / bytes 28";
+        assert!(
+            text("", "").starts_with("client: icmp 3 3 rest 00000000 192.0.2.10 > 198.51.100.1 quotes ip4 "),
+            "{}",
+            text("", "")
+        );
+        let broken =
+            "eth 02:00:00:00:00:0d > 02:00:00:00:00:0c / ip4 1.1.1.1 > 1.1.1.2 / icmp 3 3 csum 1 / bytes 28";
         assert!(describe(&sent(), &[packet(broken)]).contains("WRONG CHECKSUM of icmp"));
     }
 }

@@ -40,6 +40,9 @@ struct Choice {
     /// Only scripts whose name fits; * stands for anything
     #[arg(long, value_name = "GLOB")]
     script: Option<String>,
+    /// Only the short part, which the tests play
+    #[arg(long)]
+    short: bool,
     /// As many more scripts made at random
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
     random: u32,
@@ -119,6 +122,9 @@ fn chosen(choice: &Choice) -> Result<Vec<Script>, Box<dyn Error>> {
     if let Some(pattern) = &choice.script {
         scripts.retain(|it| script::fits(pattern, &it.name));
     }
+    if choice.short {
+        scripts.retain(|it| it.short);
+    }
     if scripts.is_empty() {
         return Err("no script is chosen; `compare list` prints their names".into());
     }
@@ -141,7 +147,8 @@ fn play_one(words: &Play) -> Result<(), Box<dyn Error>> {
         Options { target: words.target, sluice: words.sluice.clone(), workers: words.workers.into() };
     let record = play(&scripts, &options)?;
     let text = serde_json::to_vec(&record)?;
-    std::fs::write(&words.out, text).map_err(|error| format!("cannot write {}: {error}", words.out.display()))?;
+    std::fs::write(&words.out, text)
+        .map_err(|error| format!("cannot write {}: {error}", words.out.display()))?;
     Ok(())
 }
 
@@ -165,7 +172,8 @@ fn run(mut words: Run) -> Result<bool, Box<dyn Error>> {
     }
     let count = chosen(&words.choice)?.len();
     println!("playing {count} scripts into ipvs and sluice");
-    std::fs::create_dir_all(&words.out).map_err(|error| format!("cannot make {}: {error}", words.out.display()))?;
+    std::fs::create_dir_all(&words.out)
+        .map_err(|error| format!("cannot make {}: {error}", words.out.display()))?;
     let (ipvs, sluice) = (words.out.join("ipvs.json"), words.out.join("sluice.json"));
     for path in [&ipvs, &sluice] {
         // A record of an earlier run must not be compared again.
@@ -186,7 +194,8 @@ fn run(mut words: Run) -> Result<bool, Box<dyn Error>> {
 /// The words that play one target, but for the record's place.
 fn player(words: &Run, target: &str, workers: &str) -> Vec<String> {
     let own = std::env::current_exe().map(|own| own.display().to_string()).unwrap_or_default();
-    let path = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    let path =
+        |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
     let mut line = vec![own, "play".to_owned(), "--target".to_owned(), target.to_owned()];
     line.extend(["--workers".to_owned(), workers.to_owned()]);
     line.extend(["--sluice".to_owned(), path(&words.sluice)]);
@@ -194,6 +203,7 @@ fn player(words: &Run, target: &str, workers: &str) -> Vec<String> {
     line.extend(["--random".to_owned(), words.choice.random.to_string()]);
     let seed = words.choice.seed.iter().map(u64::to_string);
     line.extend(seed.flat_map(|seed| ["--seed".to_owned(), seed]));
+    line.extend(words.choice.short.then(|| "--short".to_owned()));
     let script = words.choice.script.iter().cloned();
     line.extend(script.flat_map(|script| ["--script".to_owned(), script]));
     line
@@ -202,7 +212,8 @@ fn player(words: &Run, target: &str, workers: &str) -> Vec<String> {
 fn start_vm(out: &Path, players: &[Vec<String>]) -> Result<Child, Box<dyn Error>> {
     // In the guest only $OUT outlives the command, and only a shell knows it.
     let lines = players.iter().map(|line| {
-        let words: Vec<String> = line.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+        let words: Vec<String> =
+            line.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
         format!("{} --out \"$OUT/{}.json\"", words.join(" "), line[3])
     });
     let job = lines.collect::<Vec<_>>().join(" && ");

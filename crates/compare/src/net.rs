@@ -198,8 +198,7 @@ fn tool(command: &mut Command, input: &str) -> Result<(), NetError> {
 
 /// Runs a command that reads all its input before it writes much.
 pub(crate) fn run(command: &mut Command, input: &str) -> io::Result<std::process::Output> {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not read its input ends all the same, and says why.
         let _ = io::Write::write_all(&mut stdin, input.as_bytes());

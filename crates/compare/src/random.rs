@@ -212,7 +212,10 @@ mod tests {
     fn a_seed_gives_the_same_scripts_and_another_seed_others() {
         let lines = |seed, count| {
             let scripts = scripts(seed, count).expect("every line is a step");
-            scripts.iter().map(|it| it.steps.iter().map(|step| step.0.clone()).collect::<Vec<_>>()).collect::<Vec<_>>()
+            scripts
+                .iter()
+                .map(|it| it.steps.iter().map(|step| step.0.clone()).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
         };
         assert_eq!(lines(1, 200), lines(1, 200));
         assert_eq!(lines(1, 10)[..5], lines(1, 5)[..]);

@@ -3,6 +3,7 @@
 //! ```toml
 //! [[script]]
 //! name = "rr starts with the newest"
+//! short = true                         # optional: the tests play it too
 //! each = { weight = ["1", "5"] }       # optional: the script once for each value of {weight}
 //! steps = '''
 //! | -A -t 192.0.2.10:80 -s rr
@@ -64,6 +65,8 @@ pub enum ScriptError {
 pub struct Script {
     /// Unique among the scripts played.
     pub name: String,
+    /// Whether it belongs to the short part, which the tests play.
+    pub short: bool,
     /// The lines as written, and what they stand for.
     pub steps: Vec<(String, Step)>,
 }
@@ -78,6 +81,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Written {
     name: String,
+    #[serde(default)]
+    short: bool,
     #[serde(default)]
     each: Each,
     steps: String,
@@ -105,7 +110,7 @@ impl Script {
                 (_, step) => steps.push((line.to_owned(), step)),
             }
         }
-        Ok(Self { name: name.to_owned(), steps })
+        Ok(Self { name: name.to_owned(), short: false, steps })
     }
 }
 
@@ -121,7 +126,8 @@ pub fn directory() -> PathBuf {
 /// [`ScriptError`].
 pub fn read_all(directory: &Path) -> Result<Vec<Script>, ScriptError> {
     let read = |source| ScriptError::Read { path: directory.to_owned(), source };
-    let entries: Vec<_> = std::fs::read_dir(directory).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
+    let entries: Vec<_> =
+        std::fs::read_dir(directory).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
     let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
     paths.retain(|path| path.extension().is_some_and(|it| it == "toml"));
     paths.sort();
@@ -135,7 +141,8 @@ pub fn read_all(directory: &Path) -> Result<Vec<Script>, ScriptError> {
             for chosen in combinations(&written.each) {
                 let words: Vec<String> = chosen.iter().map(|(_, value)| (*value).to_owned()).collect();
                 let name = [written.name.clone()].into_iter().chain(words).collect::<Vec<_>>().join(", ");
-                scripts.push(Script::read(&name, &fill(&written.steps, &chosen))?);
+                let script = Script::read(&name, &fill(&written.steps, &chosen))?;
+                scripts.push(Script { short: written.short, ..script });
             }
         }
     }
@@ -168,12 +175,14 @@ mod tests {
     fn the_scripts_of_the_repository_can_be_read() {
         let scripts = read_all(&directory()).expect("scripts");
         assert!(scripts.len() >= 60, "only {} scripts", scripts.len());
+        assert!(scripts.iter().filter(|script| script.short).count() >= 10);
         assert!(scripts.iter().all(|script| !script.steps.is_empty()));
     }
 
     #[test]
     fn lines_of_a_restore_are_one_step() {
-        let script = Script::read("s", "# no\n| -A -t 1.2.3.4:5\n| -A -t 1.2.3.4:6\n\n-Ln\n| -C").expect("script");
+        let script =
+            Script::read("s", "# no\n| -A -t 1.2.3.4:5\n| -A -t 1.2.3.4:6\n\n-Ln\n| -C").expect("script");
         assert_eq!(script.steps.len(), 3);
         let Step::Restore(input) = &script.steps[0].1 else { panic!("{:?}", script.steps[0]) };
         assert_eq!(input, "-A -t 1.2.3.4:5\n-A -t 1.2.3.4:6\n");

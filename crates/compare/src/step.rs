@@ -238,7 +238,8 @@ mod tests {
         let texts: Vec<String> = packets.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 3);
         assert!(texts[2].ends_with("tcp 1028 > 80 syn"), "{texts:?}");
-        let step = Step::read("udp [2001:db8:1::ff]:5 > [2001:db8::10]:53 ttl 2 data 3 x 2 address").expect("step");
+        let step =
+            Step::read("udp [2001:db8:1::ff]:5 > [2001:db8::10]:53 ttl 2 data 3 x 2 address").expect("step");
         let Step::Packets(packets) = step else { panic!("{step:?}") };
         let text = packets[1].to_string();
         assert!(text.contains("2001:db8:1::100") && text.contains("hoplimit 2"), "{text}");

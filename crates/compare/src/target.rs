@@ -186,7 +186,12 @@ impl Running<'_> {
     }
 
     /// Runs `ipvsadm` with these words in the namespace.
-    pub(crate) fn command(&self, netns: &NetNs, words: &[String], input: &str) -> Result<Output, TargetError> {
+    pub(crate) fn command(
+        &self,
+        netns: &NetNs,
+        words: &[String],
+        input: &str,
+    ) -> Result<Output, TargetError> {
         let mut command = Command::new("ipvsadm");
         command.args(words).env(SOCKET_VARIABLE, self.socket());
         if self.shared.target == Target::Sluice {

@@ -1,0 +1,42 @@
+//! The short part of the comparison: a dozen scripts, played into kernel IPVS in the virtual machine and into Sluice here.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use testkit::{need_bpf, skip};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Fails unless the virtual machine can be started.
+fn need_vm() -> Result<(), String> {
+    let output = Command::new(root().join("tools/vm")).arg("setup").output();
+    let output = output.map_err(|error| format!("needs tools/vm: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("needs the virtual machine: {}", said.trim())) }
+}
+
+#[test]
+fn sluice_does_what_ipvs_does() {
+    let compare = Path::new(env!("CARGO_BIN_EXE_compare"));
+    let sluice = compare.with_file_name("sluice");
+    let built = || match sluice.exists() {
+        true => Ok(()),
+        false => Err("needs the binary sluice: cargo build --package sluice-cli".to_owned()),
+    };
+    if let Err(reason) = need_bpf().and_then(|()| need_vm()).and_then(|()| built()) {
+        skip!("{reason}");
+    }
+    let records = tempfile::tempdir().expect("temporary directory");
+    let output = Command::new(compare)
+        .args(["run", "--short", "--sluice"])
+        .arg(&sluice)
+        .arg("--out")
+        .arg(records.path())
+        .output()
+        .expect("run compare");
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{said}{complained}", output.status);
+    assert!(said.contains(" 0 differ "), "{said}");
+}

@@ -104,7 +104,7 @@ fn arrays_and_loads_read_back() {
 }
 
 #[test]
-fn a_hash_table_is_scanned_whole_and_deleted_in_part() {
+fn a_flow_table_is_scanned_whole_and_deleted_in_part() {
     if let Err(reason) = testkit::need_bpf() {
         testkit::skip!("{reason}");
     }
@@ -119,7 +119,8 @@ fn a_hash_table_is_scanned_whole_and_deleted_in_part() {
     let mut rounds = 0;
     while cursor != Cursor::End {
         let page = table.scan(&mut cursor, 700).expect("scan");
-        assert!(page.len() <= 700);
+        // A bucket is never cut: up to eight flows more.
+        assert!(page.len() < 708);
         seen.extend(page);
         rounds += 1;
         assert!(rounds < 1000, "the scan does not end");
@@ -131,7 +132,8 @@ fn a_hash_table_is_scanned_whole_and_deleted_in_part() {
 
     // Every second key, some of them absent.
     let some: Vec<FlowKey> = (0..12_000).step_by(2).map(flow_key).collect();
-    assert_eq!(table.delete_batch(&some).expect("delete"), 5000);
+    let deleted = some.iter().filter(|key| table.delete(key).expect("delete")).count();
+    assert_eq!(deleted, 5000);
     assert_eq!(table.entries().expect("entries").len(), 5000);
     assert_eq!(table.take(&keys[1]).expect("take"), Some(flows[1]));
     assert_eq!(table.take(&keys[1]).expect("take"), None);
@@ -242,7 +244,17 @@ fn an_interface_in_use_is_refused_with_the_name_of_the_user() {
         let error = datapath.attach("eth0").expect_err("in use");
         assert!(matches!(error, AttachError::Busy { .. }), "{error:?}");
         drop(link);
-        datapath.attach("eth0").expect("free now");
+        // A process that another test is just starting holds a copy of the link until its exec.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let attached = loop {
+            match datapath.attach("eth0") {
+                Err(AttachError::Busy { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                attached => break attached,
+            }
+        };
+        attached.expect("free now");
         let id = datapath.entry().info().expect("info").id;
         let holder = kernel::holder_of(id).expect("still there");
         assert_eq!((holder.program.as_str(), holder.program_id), ("director", id));

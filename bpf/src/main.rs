@@ -69,7 +69,7 @@ fn act(ctx: &XdpContext, outcome: Outcome) -> u32 {
 fn hand_over(ctx: &XdpContext, work: &Work, program: u32) -> u32 {
     if maps::put_work(work) {
         // SAFETY: the context is this program's own. A tail call that fails comes back here.
-        let _missing = unsafe { PROGRAMS.tail_call(ctx, program) };
+        unsafe { PROGRAMS.tail_call(ctx, program) };
     }
     internal()
 }

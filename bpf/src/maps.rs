@@ -158,7 +158,10 @@ impl Tables for Maps {
                 atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(&raw mut (*load).active, delta.active);
             }
             if delta.inactive != 0 {
-                atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(&raw mut (*load).inactive, delta.inactive);
+                atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(
+                    &raw mut (*load).inactive,
+                    delta.inactive,
+                );
             }
         }
     }

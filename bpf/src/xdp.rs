@@ -61,6 +61,26 @@ impl Bytes for Frame {
         unsafe { *at = value };
         Ok(())
     }
+
+    #[inline(always)]
+    fn put_words<const N: usize>(&mut self, offset: usize, words: [u32; N]) -> Result<(), Short> {
+        if offset > OFFSET_MAX {
+            return Err(Short);
+        }
+        let start = self.data + offset;
+        if start + 4 * N > self.end {
+            return Err(Short);
+        }
+        let mut at = start as *mut u32;
+        for word in words {
+            // SAFETY: all words lie inside the frame, as was just checked. The write is not aligned.
+            unsafe {
+                at.write_unaligned(word);
+                at = at.add(1);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl forward::Resize for Frame {

@@ -10,8 +10,8 @@ pub struct Real {
     /// Address of the real server.
     pub address: Address,
     /// The first twelve bytes of a frame to it: the hardware address of the next hop, then that of the
-    /// interface packets leave by. One field, so that it is copied as words and not byte by byte.
-    pub macs: [u8; 12],
+    /// interface packets leave by. Words, because bytes are copied one by one on the BPF target.
+    pub macs: [u32; 3],
     /// Index of the interface packets leave by.
     pub ifindex: u32,
     /// Port, network order; 0 keeps the packet's.
@@ -35,23 +35,25 @@ pub struct Real {
 impl Real {
     /// The first twelve bytes of a frame from `source` to `destination`.
     #[must_use]
-    pub const fn macs_of(destination: [u8; 6], source: [u8; 6]) -> [u8; 12] {
+    pub const fn macs_of(destination: [u8; 6], source: [u8; 6]) -> [u32; 3] {
         let [a, b, c, d, e, f] = destination;
         let [g, h, i, j, k, l] = source;
-        [a, b, c, d, e, f, g, h, i, j, k, l]
+        [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), u32::from_ne_bytes([i, j, k, l])]
     }
 
     /// Hardware address of the next hop.
     #[must_use]
     pub const fn destination_mac(&self) -> [u8; 6] {
-        let [a, b, c, d, e, f, ..] = self.macs;
+        let [first, second, _] = self.macs;
+        let ([a, b, c, d], [e, f, _, _]) = (first.to_ne_bytes(), second.to_ne_bytes());
         [a, b, c, d, e, f]
     }
 
     /// Hardware address of the interface packets leave by.
     #[must_use]
     pub const fn source_mac(&self) -> [u8; 6] {
-        let [.., a, b, c, d, e, f] = self.macs;
+        let [_, second, third] = self.macs;
+        let ([_, _, a, b], [c, d, e, f]) = (second.to_ne_bytes(), third.to_ne_bytes());
         [a, b, c, d, e, f]
     }
 }

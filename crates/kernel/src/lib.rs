@@ -10,10 +10,8 @@
 
 mod attach;
 mod datapath;
-mod flow_table;
 mod loads;
 mod map;
-mod mapping;
 mod object;
 mod pins;
 mod program;
@@ -24,7 +22,6 @@ mod tables;
 
 pub use attach::{AttachError, Holder, Mode, attach_pass, holder_of, interface_names, pass_program};
 pub use datapath::{Attachment, Datapath, OpenError};
-pub use flow_table::FlowTable;
 pub use loads::Loads;
 pub use map::TableError;
 pub use object::{ENTRY, LoadError};

@@ -5,16 +5,64 @@
 //! still served, and what the race spoils is drift that the sweep finds.
 
 use crate::map::{FLAG_MMAPABLE, Map, TableError};
-use crate::mapping::Mapping;
 use crate::table::Array;
 use abi::Load;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use std::ffi::c_void;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The loads, by index of the real server.
 #[derive(Debug)]
 pub struct Loads {
     array: Array<Load>,
-    mapping: Option<Mapping<[AtomicI32; 2]>>,
+    mapping: Option<Mapping>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<c_void>,
+    bytes: NonZeroUsize,
+    entries: usize,
+}
+
+// SAFETY: the memory stays mapped until drop, wherever the owner moves, and is touched only through atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; shared access is atomic.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that was mapped, and no reference into it outlives `self`. A failure leaves the
+        // range mapped, which harms nobody.
+        let _ = unsafe { munmap(self.start, self.bytes.get()) };
+    }
+}
+
+impl Mapping {
+    fn new(map: &Map) -> io::Result<Self> {
+        let entries = map.info().max_entries as usize;
+        let page = usize::try_from(nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.unwrap_or(4096))
+            .map_err(io::Error::other)?;
+        let bytes = (entries * size_of::<Load>()).next_multiple_of(page);
+        let bytes = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice; it cannot overlap anything of ours.
+        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map.fd(), 0) }?;
+        Ok(Self { start, bytes, entries })
+    }
+
+    fn load(&self, index: u32) -> Option<&[AtomicI32; 2]> {
+        if index as usize >= self.entries {
+            return None;
+        }
+        let start = self.start.cast::<[AtomicI32; 2]>();
+        // SAFETY: the index is inside the mapping, which starts at a page boundary and holds one pair of aligned 32-bit
+        // numbers (`Load`) an entry; the kernel changes them with atomic adds only, so atomics are the right view.
+        Some(unsafe { start.add(index as usize).as_ref() })
+    }
 }
 
 impl Loads {
@@ -41,7 +89,7 @@ impl Loads {
     /// [`TableError`] when the kernel refuses.
     pub fn get(&self, index: u32) -> Result<Option<Load>, TableError> {
         let Some(mapping) = &self.mapping else { return self.array.get(index) };
-        Ok(mapping.get(index).map(|[active, inactive]| Load {
+        Ok(mapping.load(index).map(|[active, inactive]| Load {
             active: active.load(Ordering::Relaxed),
             inactive: inactive.load(Ordering::Relaxed),
         }))
@@ -61,7 +109,7 @@ impl Loads {
     /// [`TableError`] when the kernel refuses.
     pub fn add(&self, index: u32, change: Load) -> Result<(), TableError> {
         let Some(mapping) = &self.mapping else { return self.replace(index, change) };
-        if let Some([active, inactive]) = mapping.get(index) {
+        if let Some([active, inactive]) = mapping.load(index) {
             if change.active != 0 {
                 active.fetch_add(change.active, Ordering::Relaxed);
             }

@@ -1,10 +1,9 @@
 //! The maps of the packet path, by name.
 
-use crate::flow_table::FlowTable;
 use crate::loads::Loads;
 use crate::map::{Map, TableError};
 use crate::table::{Array, HashTable, PerCpuArray};
-use abi::{Counters, FLOW_WAYS, FlowSeed, Limits, Real, Service, ServiceKey, Settings, Shared, Slot};
+use abi::{Counters, Flow, FlowKey, Limits, Real, Service, ServiceKey, Settings, Shared, Slot};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -33,14 +32,14 @@ pub struct Tables {
     /// Packets by verdict number.
     pub verdicts: PerCpuArray<u64>,
     /// Flows that have not proved themselves.
-    pub embryonic: FlowTable,
+    pub embryonic: HashTable<FlowKey, Flow>,
     /// Flows that have.
-    pub established: FlowTable,
+    pub established: HashTable<FlowKey, Flow>,
 }
 
 /// Maps that live as long as the tables do: pinned, and adopted by the next daemon. `SCRATCH` and `PROGRAMS` belong to
 /// one load of the programs instead.
-pub(crate) const LASTING: [&str; 16] = [
+pub(crate) const LASTING: [&str; 13] = [
     "SETTINGS",
     "SHARED",
     "VIP_FILTER",
@@ -51,10 +50,7 @@ pub(crate) const LASTING: [&str; 16] = [
     "CURSORS",
     "COUNTERS",
     "VERDICTS",
-    "FLOW_SEED",
-    "EMBRYONIC_TAGS",
     "EMBRYONIC",
-    "ESTABLISHED_TAGS",
     "ESTABLISHED",
     "ANSWERS",
 ];
@@ -63,9 +59,7 @@ pub(crate) const LASTING: [&str; 16] = [
 pub(crate) const PROGRAMS: &str = "PROGRAMS";
 
 /// How many entries each configurable map has, and the name of the limit that says so.
-pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 10] {
-    let embryonic = Limits::flow_buckets(limits.embryonic_flows_max);
-    let established = Limits::flow_buckets(limits.established_flows_max);
+pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 8] {
     [
         ("SERVICES", limits.services_max, "services_max"),
         ("CURSORS", limits.services_max, "services_max"),
@@ -73,10 +67,8 @@ pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 10] 
         ("REALS", limits.reals_max, "reals_max"),
         ("LOADS", limits.reals_max, "reals_max"),
         ("COUNTERS", limits.reals_max, "reals_max"),
-        ("EMBRYONIC", embryonic * FLOW_WAYS, "embryonic_flows_max"),
-        ("ESTABLISHED", established * FLOW_WAYS, "established_flows_max"),
-        ("EMBRYONIC_TAGS", embryonic, "buckets of embryonic_flows_max"),
-        ("ESTABLISHED_TAGS", established, "buckets of established_flows_max"),
+        ("EMBRYONIC", limits.embryonic_flows_max, "embryonic_flows_max"),
+        ("ESTABLISHED", limits.established_flows_max, "established_flows_max"),
     ]
 }
 
@@ -89,10 +81,6 @@ impl Tables {
                 Err(TableError { table: name, operation: "open", source })
             }
         };
-        let seeds: Array<FlowSeed> = Array::new(take("FLOW_SEED")?)?;
-        let embryonic = (take("EMBRYONIC_TAGS")?, take("EMBRYONIC")?);
-        let established = (take("ESTABLISHED_TAGS")?, take("ESTABLISHED")?);
-        let seed = seed(&seeds, &embryonic.0, &established.0)?;
         Ok(Self {
             settings: Array::new(take("SETTINGS")?)?,
             shared: Array::new(take("SHARED")?)?,
@@ -104,25 +92,8 @@ impl Tables {
             cursors: Array::new(take("CURSORS")?)?,
             counters: PerCpuArray::new(take("COUNTERS")?)?,
             verdicts: PerCpuArray::new(take("VERDICTS")?)?,
-            embryonic: FlowTable::new("EMBRYONIC", &embryonic.0, &embryonic.1, seed)?,
-            established: FlowTable::new("ESTABLISHED", &established.0, &established.1, seed)?,
+            embryonic: HashTable::new(take("EMBRYONIC")?)?,
+            established: HashTable::new(take("ESTABLISHED")?)?,
         })
     }
-}
-
-/// The secret of the flow tables: drawn when they are made, kept as long as they live.
-fn seed(seeds: &Array<FlowSeed>, embryonic: &Map, established: &Map) -> Result<FlowSeed, TableError> {
-    let there = seeds.get(0)?.unwrap_or_default();
-    if there.words != [0; 11] {
-        return Ok(there);
-    }
-    let mut words = [0_u64; 11];
-    getrandom::fill(bytemuck::bytes_of_mut(&mut words)).map_err(|error| {
-        let source = io::Error::other(error);
-        TableError { table: "FLOW_SEED", operation: "draw random numbers for", source }
-    })?;
-    let mask = |tags: &Map| tags.info().max_entries.wrapping_sub(1);
-    let fresh = FlowSeed { words, established_mask: mask(established), embryonic_mask: mask(embryonic) };
-    seeds.put(0, &fresh)?;
-    Ok(fresh)
 }

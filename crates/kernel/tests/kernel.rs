@@ -104,7 +104,7 @@ fn arrays_and_loads_read_back() {
 }
 
 #[test]
-fn a_flow_table_is_scanned_whole_and_deleted_in_part() {
+fn a_hash_table_is_scanned_whole_and_deleted_in_part() {
     if let Err(reason) = testkit::need_bpf() {
         testkit::skip!("{reason}");
     }
@@ -119,8 +119,7 @@ fn a_flow_table_is_scanned_whole_and_deleted_in_part() {
     let mut rounds = 0;
     while cursor != Cursor::End {
         let page = table.scan(&mut cursor, 700).expect("scan");
-        // A bucket is never cut: up to eight flows more.
-        assert!(page.len() < 708);
+        assert!(page.len() <= 700);
         seen.extend(page);
         rounds += 1;
         assert!(rounds < 1000, "the scan does not end");
@@ -132,8 +131,7 @@ fn a_flow_table_is_scanned_whole_and_deleted_in_part() {
 
     // Every second key, some of them absent.
     let some: Vec<FlowKey> = (0..12_000).step_by(2).map(flow_key).collect();
-    let deleted = some.iter().filter(|key| table.delete(key).expect("delete")).count();
-    assert_eq!(deleted, 5000);
+    assert_eq!(table.delete_batch(&some).expect("delete"), 5000);
     assert_eq!(table.entries().expect("entries").len(), 5000);
     assert_eq!(table.take(&keys[1]).expect("take"), Some(flows[1]));
     assert_eq!(table.take(&keys[1]).expect("take"), None);

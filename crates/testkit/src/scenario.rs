@@ -194,7 +194,9 @@ fn check_forwarded(tables: &Compiled, packet: &[u8], seen: &Seen) -> Result<(), 
     let mut expected = packet.to_vec();
     let start = network_offset(packet).ok_or("forwarded a frame without a network header")?;
     let (addresses, rest) = expected.split_at_mut_checked(12).ok_or("forwarded less than two addresses")?;
-    addresses.copy_from_slice(&real.macs);
+    let (destination, source) = addresses.split_at_mut(6);
+    destination.copy_from_slice(&real.destination_mac());
+    source.copy_from_slice(&real.source_mac());
     let ip = rest.get_mut(start - 12..).unwrap_or_default();
     if ip.first().is_some_and(|first| first >> 4 == 4) {
         let size = usize::from(ip[0] & 15) * 4;

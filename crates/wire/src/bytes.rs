@@ -28,6 +28,21 @@ pub trait Bytes {
     /// # Errors
     /// [`Short`] when the frame ends before them; nothing is written then.
     fn put<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> Result<(), Short>;
+
+    /// Replaces `N` words from `offset` on, each as it stands in the packet. An array of bytes that comes from memory
+    /// is copied byte by byte on the BPF target; words are not.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    fn put_words<const N: usize>(&mut self, offset: usize, words: [u32; N]) -> Result<(), Short> {
+        let mut end = offset.wrapping_add(N << 2);
+        // From the end, so that nothing is written if the frame is short.
+        for word in words.into_iter().rev() {
+            end = end.wrapping_sub(4);
+            self.put(end, word.to_ne_bytes())?;
+        }
+        Ok(())
+    }
 }
 
 /// The 32-bit words of a header, each as it stands in the packet. Headers are kept as words and not as bytes:

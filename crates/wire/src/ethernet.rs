@@ -65,11 +65,12 @@ pub fn parse<B: Bytes>(bytes: &B) -> Result<Frame, Short> {
     Ok(Frame { ethertype: u16::from_be_bytes([hi, lo]), payload: ONE + TAG_LEN, group })
 }
 
-/// Replaces both addresses: destination, then source, as they stand in the frame.
+/// Replaces both addresses: destination, then source, as they stand in the frame,
+/// in words.
 ///
 /// # Errors
 /// [`Short`] when the frame is shorter than they are.
 #[inline(always)]
-pub fn set_addresses<B: Bytes>(bytes: &mut B, addresses: [u8; 12]) -> Result<(), Short> {
-    bytes.put(0, addresses)
+pub fn set_addresses<B: Bytes>(bytes: &mut B, addresses: [u32; 3]) -> Result<(), Short> {
+    bytes.put_words(0, addresses)
 }

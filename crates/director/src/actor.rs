@@ -149,6 +149,11 @@ impl Director {
     ) -> Result<(), Refusal> {
         let done = || changes.changes.iter().zip(refusals).filter(|(_, no)| no.is_none()).map(|(it, _)| it);
         if next != self.model || done().any(|change| !matches!(change, Change::Zero { .. })) {
+            for change in done() {
+                if let Change::EditReal { service, .. } = change {
+                    self.layout.edited(service);
+                }
+            }
             self.install(&next).map_err(refusal)?;
             let generation = self.generation + 1;
             if let Err(error) = self.state.save(&next, generation) {

@@ -58,6 +58,11 @@ impl Estimate {
         Self { total, ..Self::default() }
     }
 
+    /// Starts at zero, whatever is there already.
+    fn zeroed_at(total: Tally) -> Self {
+        Self { total, baseline: total, ..Self::default() }
+    }
+
     fn run(&mut self, total: Tally) {
         for (((average, old), new), (shift, ..)) in
             self.averages.iter_mut().zip(self.total.0).zip(total.0).zip(PRECISION)
@@ -138,20 +143,21 @@ impl Statistics {
         self.services = lines;
     }
 
-    /// A real server was added: its line starts at zero. `total` is what its counters hold now, which is not zero
-    /// when it was deleted and added again.
+    /// A real server was added: its line starts at zero, `total` being what its counters hold now. One that was deleted
+    /// and added again while its index was kept goes on, as in IPVS.
     pub(crate) fn add_real(&mut self, index: u32, total: abi::Counters) {
-        let mut estimate = Estimate::starting_at(total.into());
-        estimate.zero();
-        self.reals.insert(index, estimate);
+        self.reals.entry(index).or_insert_with(|| Estimate::zeroed_at(total.into()));
     }
 
-    /// A service was added: its line starts at zero, whatever real servers of a former life have counted.
+    /// A service was added: its line and those of its real servers start at zero, whatever real servers of a former life have counted.
     pub(crate) fn add_service(&mut self, service: ServiceId, counters: &[abi::Counters], layout: &Layout) {
         let mut sum = Tally::default();
-        layout.reals_of(&service).for_each(|index| sum.add(total_at(counters, index)));
-        let mut estimate = Estimate::starting_at(sum);
-        estimate.zero();
+        for index in layout.reals_of(&service) {
+            let total = total_at(counters, index);
+            sum.add(total);
+            self.reals.insert(index, Estimate::zeroed_at(total));
+        }
+        let estimate = Estimate::zeroed_at(sum);
         self.services.insert(service, ServiceLine { estimate, past: Tally::default() });
     }
 
@@ -239,6 +245,19 @@ mod tests {
         assert_eq!(estimate.shown(), api::Counters::default());
         estimate.run(tally(107, 5));
         assert_eq!(estimate.shown().connections, 7);
+    }
+
+    #[test]
+    fn a_real_server_added_again_goes_on_and_a_released_one_starts_at_zero() {
+        let total = abi::Counters { connections: 7, ..abi::Counters::default() };
+        let mut statistics = Statistics::default();
+        statistics.add_real(3, abi::Counters::default());
+        statistics.reals.get_mut(&3).expect("its line").run(total.into());
+        statistics.add_real(3, total);
+        assert_eq!(statistics.real(3).connections, 7);
+        statistics.release_real(3, None, total);
+        statistics.add_real(3, total);
+        assert_eq!(statistics.real(3).connections, 0);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Layout {
                     return Err(AdoptError::SlotReal(slot.real));
                 }
             }
-            let placed = Placed { index: service.index, reals, laid: Some(laid) };
+            let placed = Placed { index: service.index, reals, laid: Some(laid), edited: false };
             layout.services.insert(service_id(key)?, Arc::new(placed));
         }
         Ok(layout)

@@ -113,7 +113,7 @@ impl Layout {
             None => {
                 let max = self.limits.services_max;
                 let index = self.service_indices.take().ok_or(LayoutFull::Services { max })?;
-                Arc::new(Placed { index, reals: BTreeMap::new(), laid: None })
+                Arc::new(Placed { index, reals: BTreeMap::new(), laid: None, edited: false })
             }
         };
         self.place_reals(id, entry, &mut placed, new_reals)?;
@@ -123,10 +123,11 @@ impl Layout {
             .collect();
         let table = model.options().mh_table;
         let is_laid = placed.laid.as_ref().is_some_and(|laid| laid.is_for(entry.scheduler(), table));
-        if !is_laid || placed.entries() != entries {
+        if !is_laid || placed.edited || placed.entries() != entries {
             let cursor = cursors.get(&placed.index).copied().unwrap_or_default();
             let laid = self.lay(id, placed.laid.as_ref(), entry.scheduler(), entries, cursor, table)?;
-            Arc::make_mut(&mut placed).laid = Some(laid);
+            let placed = Arc::make_mut(&mut placed);
+            (placed.laid, placed.edited) = (Some(laid), false);
         }
         self.services.insert(*id, placed);
         Ok(())

@@ -43,6 +43,8 @@ pub(crate) struct Placed {
     pub(crate) reals: BTreeMap<RealId, PlacedReal>,
     /// `None` once it is deleted.
     pub(crate) laid: Option<Laid>,
+    /// Whether a real server was edited since it was laid.
+    pub(crate) edited: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +138,14 @@ impl Layout {
             self.service_indices.give_back(index);
         }
         self.spans.settle();
+    }
+
+    /// A real server of this service was edited. The next compilation lays its ring anew even if the edit changed
+    /// nothing, because IPVS then starts anew, too (`wrr`: at the head of the list).
+    pub fn edited(&mut self, service: &ServiceId) {
+        if let Some(placed) = self.services.get_mut(service) {
+            Arc::make_mut(placed).edited = true;
+        }
     }
 
     /// Index of a service, deleted ones that still have one included.

@@ -1,9 +1,12 @@
 //! Two records -> what differs, and what is let pass and why.
 //!
-//! Three things are let pass, each counted under its name:
+//! Steps marked with `~` differ on purpose, for the reason their script gives; one that does not is a difference.
+//! These things are let pass, each counted under its name:
 //! - `order`: connections are listed in the order of a hash table with a random key;
 //! - `expiry`: the time a connection has left may be off by a second, after adding how long ago its last
 //!   packet was: the two targets were not asked at the same moment of that second;
+//! - `repeated`: the kernel lists a connection twice when a reader comes back for more;
+//! - `help`: the text of `-h` is Sluice's own, but for its first line;
 //! - `padding`: the kernel cuts off what follows the end of the IP packet, where Sluice forwards it.
 
 use crate::frame::PADDING_GONE;
@@ -29,7 +32,9 @@ pub struct Report {
     pub packets: usize,
     /// How often each named exception applied.
     pub exceptions: BTreeMap<&'static str, usize>,
-    /// Everything that differs.
+    /// How many steps differ on purpose, by the reason.
+    pub better: BTreeMap<String, usize>,
+    /// Everything else that differs.
     pub differences: Vec<Difference>,
 }
 
@@ -69,6 +74,9 @@ impl fmt::Display for Report {
         }
         if !self.differences.is_empty() {
             writeln!(out)?;
+        }
+        for (reason, count) in &self.better {
+            writeln!(out, "on purpose: {reason}, {count} steps")?;
         }
         for (name, count) in &self.exceptions {
             writeln!(out, "let pass: {name}, {count} times")?;
@@ -124,8 +132,13 @@ fn diff_script(report: &mut Report, names: [&str; 2], a: &Played, b: &Played) {
             add(report, format!("step {}", number + 1), "the records are of different scripts".to_owned());
             return;
         }
-        if let Some(text) = diff_step(report, names, ours, theirs) {
-            add(report, ours.line.clone(), text);
+        match diff_step(report, names, ours, theirs) {
+            Some(text) if !is_on_purpose(&ours.line) => add(report, ours.line.clone(), text),
+            None if is_on_purpose(&ours.line) => {
+                add(report, ours.line.clone(), "does not differ any more; remove the ~".to_owned());
+            }
+            Some(_) => *report.better.entry(a.better.clone().unwrap_or_default()).or_default() += 1,
+            None => {}
         }
     }
     for (name, played) in names.into_iter().zip([a, b]) {
@@ -134,6 +147,11 @@ fn diff_script(report: &mut Report, names: [&str; 2], a: &Played, b: &Played) {
             add(report, step, format!("{name} could not go on: {failure}"));
         }
     }
+}
+
+/// Whether a step is marked as one that differs on purpose.
+fn is_on_purpose(line: &str) -> bool {
+    line.starts_with('~')
 }
 
 fn diff_step(report: &mut Report, names: [&str; 2], a: &Outcome, b: &Outcome) -> Option<String> {
@@ -158,7 +176,10 @@ fn diff_step(report: &mut Report, names: [&str; 2], a: &Outcome, b: &Outcome) ->
             }
             let is_connections =
                 [stdout, stdout_b].iter().all(|it| it.starts_with("IPVS connection entries"));
-            if is_connections {
+            if matches!(a.line.as_str(), "-h" | "--help") && stdout.lines().next() == stdout_b.lines().next()
+            {
+                report.except("help");
+            } else if is_connections {
                 text.push_str(&diff_connections(report, names, (stdout, ages_s), (stdout_b, ages_b)));
             } else if stdout != stdout_b {
                 text.push_str(&diff_lines(names, stdout, stdout_b));
@@ -215,7 +236,7 @@ fn diff_lines(names: [&str; 2], a: &str, b: &str) -> String {
 }
 
 /// A connection without its time, and the time it had at its last packet.
-type Rows = BTreeMap<String, Vec<f64>>;
+type Rows = BTreeMap<String, f64>;
 
 fn diff_connections(
     report: &mut Report,
@@ -227,22 +248,18 @@ fn diff_connections(
         return String::new();
     }
     let (ours, theirs) = (rows(a, ages_a), rows(b, ages_b));
+    if [(a, &ours), (b, &theirs)].iter().any(|(text, rows)| text.lines().count() > rows.len()) {
+        report.except("repeated");
+    }
     let mut text = String::new();
     for (name, rows, others) in [(names[0], &ours, &theirs), (names[1], &theirs, &ours)] {
-        for (row, times) in rows {
-            if others.get(row).is_none_or(|other| other.len() != times.len()) {
-                text.push_str(&format!(
-                    "{name:>6}| {row}| with {:.0} s\n",
-                    times.first().copied().unwrap_or(0.0)
-                ));
-            }
+        for (row, time) in rows.iter().filter(|(row, _)| !others.contains_key(*row)) {
+            text.push_str(&format!("{name:>6}| {row}| with {time:.0} s\n"));
         }
     }
-    for (row, times) in &ours {
-        for (a, b) in times.iter().zip(theirs.get(row).into_iter().flatten()) {
-            if (a - b).abs() > EXPIRY_SLACK_S {
-                text.push_str(&format!("{row}: time-out {} {a:.1} s, {} {b:.1} s\n", names[0], names[1]));
-            }
+    for (row, a) in &ours {
+        if let Some(b) = theirs.get(row).filter(|b| (a - **b).abs() > EXPIRY_SLACK_S) {
+            text.push_str(&format!("{row}: time-out {} {a:.1} s, {} {b:.1} s\n", names[0], names[1]));
         }
     }
     if text.is_empty() {
@@ -266,10 +283,7 @@ fn rows(text: &str, ages_s: &BTreeMap<String, f64>) -> Rows {
         let words: Vec<&str> = row.split_whitespace().collect();
         let flow = [0, 2, 3].map(|at| words.get(at).copied().unwrap_or_default()).join(" ");
         let age = ages_s.get(&flow).copied().unwrap_or(0.0);
-        rows.entry(row).or_default().push(time.map_or(0.0, |time| time + age));
-    }
-    for times in rows.values_mut() {
-        times.sort_by(f64::total_cmp);
+        rows.insert(row, time.map_or(0.0, |time| time + age));
     }
     rows
 }
@@ -292,7 +306,8 @@ mod tests {
 
     fn record(target: &str, seen: Seen) -> Record {
         let steps = vec![Outcome { line: "step".to_owned(), seen }];
-        let played = Played { name: "s".to_owned(), failure: None, steps };
+        let better = Some("because".to_owned());
+        let played = Played { name: "s".to_owned(), better, failure: None, steps };
         Record { target: target.to_owned(), kernel: String::new(), scripts: vec![played] }
     }
 
@@ -338,6 +353,22 @@ mod tests {
         let report = compared(packets(&["server 1", "server 2"]), packets(&["server 1", "nothing"]));
         assert_eq!((report.packets, report.differences.len()), (2, 1));
         assert!(report.to_string().contains("packet 2: ipvs: server 2"), "{report}");
+    }
+
+    #[test]
+    fn what_differs_on_purpose_must_differ() {
+        let marked = |seen| {
+            let mut record = record("ipvs", seen);
+            record.scripts[0].steps[0].line = "~ -Ln".to_owned();
+            record
+        };
+        let (a, b) = (marked(command("x", 0, 0.0)), marked(command("y", 0, 0.0)));
+        let report = diff(&a, &b);
+        assert!(
+            report.is_clean() && report.better == BTreeMap::from([("because".to_owned(), 1)]),
+            "{report}"
+        );
+        assert!(diff(&a, &a).to_string().contains("remove the ~"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn describe_one(sent: &Packet, frame: &[u8]) -> String {
     }
     match meaning(frame) {
         Some(text) => format!("client: {text}"),
-        None => format!("client: {}", read(frame)),
+        None => format!("client: {}", without_identification(&read(frame).to_string())),
     }
 }
 
@@ -41,6 +41,21 @@ fn without_padding(sent: &Packet) -> Packet {
     let kept =
         text.split(" / ").filter(|layer| !layer.starts_with("trailer ")).collect::<Vec<_>>().join(" / ");
     kept.parse().unwrap_or_else(|_| sent.clone())
+}
+
+/// The text of a packet of the director's own stack without its IPv4 identification, which is random.
+fn without_identification(text: &str) -> String {
+    let is_ip = |layer: &&str| layer.starts_with("ip4 ");
+    let Some(ip) = text.split(" / ").find(is_ip) else { return text.to_owned() };
+    let mut words = ip.split(' ');
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word {
+            "id" => drop(words.next()),
+            _ => kept.push(word),
+        }
+    }
+    text.replacen(ip, &kept.join(" "), 1)
 }
 
 /// The server whose MAC address the frame is for.
@@ -145,6 +160,12 @@ mod tests {
         let padded: Packet = format!("{SENT} / trailer 0000").parse().expect("packet");
         let cut = forwarded(&sent(), 3).expect("frame");
         assert_eq!(describe(&padded, &[cut]), "server 3 without padding");
+    }
+
+    #[test]
+    fn the_identification_of_the_stack_is_left_out() {
+        let text = "eth a > b / ip4 1.1.1.1 > 2.2.2.2 id 77 df / icmp 0 0 id 5";
+        assert_eq!(without_identification(text), "eth a > b / ip4 1.1.1.1 > 2.2.2.2 df / icmp 0 0 id 5");
     }
 
     #[test]

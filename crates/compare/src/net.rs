@@ -150,6 +150,8 @@ fn write_settings() -> Result<(), NetError> {
         ("ipv6/conf/all/forwarding", "1"),
         ("ipv6/conf/default/accept_ra", "0"),
         ("ipv6/icmp/ratelimit", "0"),
+        // Flow labels of the stack's own packets come from a random key.
+        ("ipv6/auto_flowlabels", "0"),
     ];
     for (name, value) in settings {
         let path = format!("/proc/sys/net/{name}");

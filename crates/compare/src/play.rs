@@ -77,7 +77,8 @@ pub fn play(scripts: &[Script], options: &Options) -> Result<Record, PlayError> 
 }
 
 fn play_one(shared: &Shared, script: &Script, number: usize) -> Played {
-    let mut played = Played { name: script.name.clone(), failure: None, steps: Vec::new() };
+    let mut played =
+        Played { name: script.name.clone(), better: script.better.clone(), failure: None, steps: Vec::new() };
     if let Err(stop) = play_steps(shared, script, number, &mut played.steps) {
         played.failure = Some(Chain(&stop).to_string());
     }

@@ -57,11 +57,15 @@ struct Writer {
     text: String,
     services: Vec<Service>,
     next_port: u16,
+    /// Whether real servers have thresholds.
+    thresholds: bool,
 }
 
 impl Writer {
     fn new(seed: u64) -> Self {
-        Self { numbers: Numbers(seed), text: String::new(), services: Vec::new(), next_port: 1024 }
+        let mut numbers = Numbers(seed);
+        let thresholds = numbers.one_in(4);
+        Self { numbers, text: String::new(), services: Vec::new(), next_port: 1024, thresholds }
     }
 
     fn line(&mut self, line: &str) {
@@ -119,6 +123,7 @@ impl Writer {
     fn server(&mut self, at: usize, number: u64) -> String {
         let weight = self.numbers.below(6);
         let thresholds = match self.numbers.below(8) {
+            _ if !self.thresholds => String::new(),
             0 => format!(" -x {}", 2 + self.numbers.below(8)),
             1 => format!(" -x {} -y {}", 6 + self.numbers.below(8), 1 + self.numbers.below(5)),
             _ => String::new(),

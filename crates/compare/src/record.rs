@@ -19,6 +19,8 @@ pub struct Record {
 pub struct Played {
     /// Name of the script.
     pub name: String,
+    /// Why Sluice differs on purpose in the steps marked with `~`.
+    pub better: Option<String>,
     /// Why it could not be played to its end.
     pub failure: Option<String>,
     /// One for each step that was played.

@@ -4,6 +4,7 @@
 //! [[script]]
 //! name = "rr starts with the newest"
 //! short = true                         # optional: the tests play it too
+//! better = "why"                       # optional: why Sluice differs in the steps marked with ~
 //! each = { weight = ["1", "5"] }       # optional: the script once for each value of {weight}
 //! steps = '''
 //! | -A -t 192.0.2.10:80 -s rr
@@ -52,6 +53,12 @@ pub enum ScriptError {
         #[source]
         source: StepError,
     },
+    /// A step that differs on purpose, in a script that does not say why.
+    #[error("script {script:?} marks steps with ~; add better = \"why\"")]
+    NoReason {
+        /// Name of the script.
+        script: String,
+    },
     /// Two scripts of one name.
     #[error("two scripts are called {name:?}; give one another name")]
     Twice {
@@ -67,6 +74,8 @@ pub struct Script {
     pub name: String,
     /// Whether it belongs to the short part, which the tests play.
     pub short: bool,
+    /// Why Sluice differs on purpose in the steps marked with `~`.
+    pub better: Option<String>,
     /// The lines as written, and what they stand for.
     pub steps: Vec<(String, Step)>,
 }
@@ -83,6 +92,7 @@ struct Written {
     name: String,
     #[serde(default)]
     short: bool,
+    better: Option<String>,
     #[serde(default)]
     each: Each,
     steps: String,
@@ -96,10 +106,8 @@ impl Script {
     pub fn read(name: &str, text: &str) -> Result<Self, ScriptError> {
         let mut steps: Vec<(String, Step)> = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let step = Step::read(line).map_err(|source| ScriptError::Line {
-                script: name.to_owned(),
-                line: line.to_owned(),
-                source,
+            let step = Step::read(line.trim_start_matches('~').trim_start()).map_err(|source| {
+                ScriptError::Line { script: name.to_owned(), line: line.to_owned(), source }
             })?;
             match (steps.last_mut(), step) {
                 (Some((lines, Step::Restore(input))), Step::Restore(more)) => {
@@ -110,7 +118,7 @@ impl Script {
                 (_, step) => steps.push((line.to_owned(), step)),
             }
         }
-        Ok(Self { name: name.to_owned(), short: false, steps })
+        Ok(Self { name: name.to_owned(), short: false, better: None, steps })
     }
 }
 
@@ -142,7 +150,11 @@ pub fn read_all(directory: &Path) -> Result<Vec<Script>, ScriptError> {
                 let words: Vec<String> = chosen.iter().map(|(_, value)| (*value).to_owned()).collect();
                 let name = [written.name.clone()].into_iter().chain(words).collect::<Vec<_>>().join(", ");
                 let script = Script::read(&name, &fill(&written.steps, &chosen))?;
-                scripts.push(Script { short: written.short, ..script });
+                let is_marked = script.steps.iter().any(|(line, _)| line.starts_with('~'));
+                if is_marked && written.better.is_none() {
+                    return Err(ScriptError::NoReason { script: script.name });
+                }
+                scripts.push(Script { short: written.short, better: written.better.clone(), ..script });
             }
         }
     }

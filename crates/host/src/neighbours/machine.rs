@@ -60,6 +60,9 @@ pub enum Report {
     Pending,
     /// It does not answer, or the entry was removed.
     Failed,
+    /// It could not be asked at its known MAC, because the kernel's entry has none any more. That says less than
+    /// [`Report::Failed`]: the kernel reports the loss itself, and one loss must not count twice.
+    Unasked,
 }
 
 /// What the driver is to do.
@@ -310,6 +313,12 @@ impl Target {
                 // The pause already runs.
                 Entry::Unknown | Entry::Gone => {}
             },
+            Report::Unasked => {
+                if let Entry::Valid(mac) = self.entry {
+                    self.entry = Entry::Doubtful(mac, now);
+                    self.ask_due = Some(now);
+                }
+            }
         }
     }
 

@@ -82,6 +82,21 @@ fn a_second_failure_is_a_loss() {
 }
 
 #[test]
+fn one_loss_that_is_noticed_twice_is_still_one() {
+    let mut machine = valid();
+    machine.on_report(ETH, address(), Report::Unasked, s(3));
+    assert_eq!(machine.actions(), [Action::Resolve(path())]);
+    machine.on_report(ETH, address(), Report::Unasked, s(3));
+    assert_eq!(machine.actions(), []);
+
+    let mut machine = valid();
+    machine.on_report(ETH, address(), Report::Failed, s(3));
+    machine.actions();
+    machine.on_report(ETH, address(), Report::Unasked, s(3));
+    assert_eq!(machine.actions(), []);
+}
+
+#[test]
 fn doubt_without_news_ends() {
     let mut machine = valid();
     machine.on_report(ETH, address(), Report::Failed, s(3));
@@ -189,6 +204,7 @@ fn step() -> impl Strategy<Value = Step> {
         mac.clone().prop_map(|m| Step::Report(Report::Permanent(m))),
         Just(Step::Report(Report::Pending)),
         Just(Step::Report(Report::Failed)),
+        Just(Step::Report(Report::Unasked)),
         (any::<bool>(), mac).prop_map(|(up, m)| Step::Link(up, m)),
         any::<bool>().prop_map(Step::Path),
         (0u64..20).prop_map(Step::Wait),

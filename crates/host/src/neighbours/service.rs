@@ -281,7 +281,7 @@ impl Driver {
             // The entry lost its MAC meanwhile, or went away: then it must be asked for.
             debug!(?path, error = &error as &dyn std::error::Error, "not confirmed");
             let now = self.now();
-            self.machine.on_report(path.interface_index, path.next_hop, Report::Failed, now);
+            self.machine.on_report(path.interface_index, path.next_hop, Report::Unasked, now);
         }
     }
 

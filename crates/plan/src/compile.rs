@@ -382,3 +382,42 @@ fn vip_filter(model: &Model) -> BTreeMap<u32, u64> {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{real_spec, service, service_spec, small_options};
+    use api::Change;
+
+    #[test]
+    fn an_edit_that_changes_nothing_sends_wrr_back_to_the_head_of_its_list() {
+        let mut model = Model::new(small_options());
+        let id = service(1);
+        let real = |number: u8| RealId { address: [10, 0, 0, number].into(), port: 80 };
+        let add =
+            |number, weight| Change::AddReal { service: id, real: real(number), spec: real_spec(weight) };
+        for change in
+            [Change::AddService { service: id, spec: service_spec("wrr") }, add(1, 5), add(2, 3), add(3, 1)]
+        {
+            model.apply(&change).expect("change");
+        }
+        let mut layout = Layout::new(model.options().limits);
+        compile(&mut layout, &model, &Neighbours::new(), &Cursors::new()).expect("room");
+        // Five flows: a round over all three, then 1 at level 5 and 1 at level 4.
+        let cursors = Cursors::from([(0, 5)]);
+        let next = |layout: &mut Layout| {
+            let tables = compile(layout, &model, &Neighbours::new(), &cursors).expect("room").tables;
+            let ring = tables.services.values().next().expect("service").ring;
+            let slots = tables.span(ring).expect("slots");
+            let index = slots[5 % slots.len()].real;
+            let slot_after = slots[6 % slots.len()].real;
+            (layout.identify(index).expect("real").real, layout.identify(slot_after).expect("real").real)
+        };
+        // Nothing edited: level 3 comes next, of 2 and 1.
+        assert_eq!(next(&mut layout), (real(2), real(1)));
+        layout.edited(&id);
+        // Edited: level 4 comes again, of 1 alone.
+        assert_eq!(next(&mut layout), (real(1), real(2)));
+        assert_eq!(next(&mut layout), (real(1), real(2)), "once");
+    }
+}

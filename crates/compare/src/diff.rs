@@ -154,6 +154,11 @@ fn is_on_purpose(line: &str) -> bool {
     line.starts_with('~')
 }
 
+/// Whether a command prints the tool's help.
+fn is_help(line: &str) -> bool {
+    matches!(line.split(' ').next(), Some("-h" | "--help"))
+}
+
 fn diff_step(report: &mut Report, names: [&str; 2], a: &Outcome, b: &Outcome) -> Option<String> {
     match (&a.seen, &b.seen) {
         (Seen::Nothing, Seen::Nothing) => None,
@@ -176,8 +181,7 @@ fn diff_step(report: &mut Report, names: [&str; 2], a: &Outcome, b: &Outcome) ->
             }
             let is_connections =
                 [stdout, stdout_b].iter().all(|it| it.starts_with("IPVS connection entries"));
-            if matches!(a.line.as_str(), "-h" | "--help") && stdout.lines().next() == stdout_b.lines().next()
-            {
+            if is_help(&a.line) && stdout.lines().next() == stdout_b.lines().next() {
                 report.except("help");
             } else if is_connections {
                 text.push_str(&diff_connections(report, names, (stdout, ages_s), (stdout_b, ages_b)));
@@ -289,7 +293,7 @@ fn rows(text: &str, ages_s: &BTreeMap<String, f64>) -> Rows {
 }
 
 /// `TCP 14:59  ESTABLISHED ...` -> `TCP ESTABLISHED ...` and 899.
-fn without_time(line: &str) -> (String, Option<f64>) {
+pub(crate) fn without_time(line: &str) -> (String, Option<f64>) {
     let time = line.get(4..10).and_then(|field| field.trim_end().split_once(':'));
     let parsed = time.and_then(|(minutes, seconds)| {
         Some(f64::from(minutes.parse::<u32>().ok()? * 60 + seconds.parse::<u32>().ok()?))

@@ -1,5 +1,6 @@
 //! Plays scripts into one target and writes down what happens.
 
+use crate::diff::without_time;
 use crate::frame::describe;
 use crate::net::{Net, NetError};
 use crate::record::{Outcome, Played, Record, Seen};
@@ -7,13 +8,18 @@ use crate::script::Script;
 use crate::step::Step;
 use crate::target::{Running, Shared, Target, TargetError};
 use runtime::Chain;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use testkit::Packet;
+
+/// Most times that connections are listed for one step.
+const LISTINGS_MAX: usize = 5;
+/// How a listing of connections begins.
+const CONNECTIONS: &str = "IPVS connection entries";
 
 /// How to play.
 #[derive(Clone, Debug)]
@@ -132,12 +138,27 @@ impl Player<'_> {
         Ok(describe(packet, &frames))
     }
 
+    /// Runs a command; one that lists connections until two listings hold the same ones. The kernel's table is
+    /// that of all namespaces, and a reader misses rows and sees some twice while others change it.
+    fn steady(&self, words: &[String], input: &str) -> Result<Output, Stop> {
+        let run = || self.target.command(&self.net.director, words, input);
+        let mut output = run()?;
+        for _ in 0..LISTINGS_MAX {
+            let Some(before) = rows(&output.stdout) else { break };
+            output = run()?;
+            if rows(&output.stdout) == Some(before) {
+                break;
+            }
+        }
+        Ok(output)
+    }
+
     fn command(&mut self, words: &[String], input: &str) -> Result<Seen, Stop> {
-        let Output { status, stdout, stderr } = self.target.command(&self.net.director, words, input)?;
+        let Output { status, stdout, stderr } = self.steady(words, input)?;
         self.settled = false;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let stdout = text(&stdout);
-        let is_connections = stdout.starts_with("IPVS connection entries");
+        let is_connections = stdout.starts_with(CONNECTIONS);
         let sent = if is_connections { self.sent.iter() } else { Default::default() };
         Ok(Seen::Command {
             code: status.code().unwrap_or(-1),
@@ -146,6 +167,12 @@ impl Player<'_> {
             stdout,
         })
     }
+}
+
+/// The rows of a listing of connections without their times; `None` for any other output.
+fn rows(stdout: &[u8]) -> Option<BTreeSet<String>> {
+    let text = std::str::from_utf8(stdout).ok().filter(|text| text.starts_with(CONNECTIONS))?;
+    Some(text.lines().map(|line| without_time(line).0).collect())
 }
 
 /// A flow as a listing of connections names it: protocol, client, virtual address.

@@ -136,6 +136,13 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Else the folder could not be removed. Without Sluice nothing is mounted.
+        let _ = nix::mount::umount2(&self.directory.path().join("bpffs"), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 /// A bpffs in a mount namespace of our own.
 fn private_bpffs(path: &Path) -> io::Result<()> {
     use nix::mount::{MsFlags, mount};

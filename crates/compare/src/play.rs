@@ -138,15 +138,16 @@ impl Player<'_> {
         Ok(describe(packet, &frames))
     }
 
-    /// Runs a command; one that lists connections until two listings hold the same ones. The kernel's table is
-    /// that of all namespaces, and a reader misses rows and sees some twice while others change it.
+    /// Runs a command; one that lists until two listings hold the same. The kernel's tables of services and of
+    /// connections are those of all namespaces, read in pieces that are found again by counting: a reader misses
+    /// rows and sees some twice while a script in another namespace adds and removes.
     fn steady(&self, words: &[String], input: &str) -> Result<Output, Stop> {
         let run = || self.target.command(&self.net.director, words, input);
         let mut output = run()?;
         for _ in 0..LISTINGS_MAX {
-            let Some(before) = rows(&output.stdout) else { break };
+            let Some(before) = listed(words, &output.stdout) else { break };
             output = run()?;
-            if rows(&output.stdout) == Some(before) {
+            if listed(words, &output.stdout) == Some(before) {
                 break;
             }
         }
@@ -169,10 +170,20 @@ impl Player<'_> {
     }
 }
 
-/// The rows of a listing of connections without their times; `None` for any other output.
-fn rows(stdout: &[u8]) -> Option<BTreeSet<String>> {
-    let text = std::str::from_utf8(stdout).ok().filter(|text| text.starts_with(CONNECTIONS))?;
-    Some(text.lines().map(|line| without_time(line).0).collect())
+/// The lines of a listing, in order of the alphabet; those of connections once each and without their times.
+/// `None` for the output of any other command.
+fn listed(words: &[String], stdout: &[u8]) -> Option<Vec<String>> {
+    let text = std::str::from_utf8(stdout).ok()?;
+    if text.starts_with(CONNECTIONS) {
+        let rows: BTreeSet<String> = text.lines().map(|line| without_time(line).0).collect();
+        return Some(rows.into_iter().collect());
+    }
+    let first = words.first().map_or("-L", String::as_str);
+    let is_listing = ["-L", "-l", "-S"].iter().any(|it| first.starts_with(it))
+        || ["--list", "--save"].contains(&first);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    is_listing.then_some(lines)
 }
 
 /// A flow as a listing of connections names it: protocol, client, virtual address.
@@ -202,6 +213,21 @@ fn flow(frame: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
     use testkit::packet;
+
+    #[test]
+    fn only_listings_are_asked_again() {
+        let ask = |words: &str, text: &str| {
+            let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+            listed(&words, text.as_bytes())
+        };
+        assert_ne!(ask("-Ln", "a\nb\n"), ask("-Ln", "a\nb\nb\n"), "a row that comes twice is seen");
+        assert_eq!(ask("-L --stats", "b\na\n"), ask("--list", "a\nb\n"));
+        let row = |time| format!("{CONNECTIONS}\nTCP {time}  SYN_RECV    198.51.100.1:1     192.0.2.10:80\n");
+        assert_eq!(ask("-Lcn", &row("00:59")), ask("-R", &row("00:58")));
+        assert_eq!(ask("-Z", ""), None);
+        assert_eq!(ask("-A -t 192.0.2.10:80", ""), None);
+        assert!(ask("", "").is_some());
+    }
 
     #[test]
     fn a_flow_is_named_as_in_a_listing() {

@@ -7,6 +7,8 @@ RUST_MIN=1.95      # the workspace's rust-version
 BPF_RUST_MIN=1.96  # the first Debian compiler whose standard library includes the BPF target
 BPF_LINKER=0.13.0
 LLVM=/usr/lib/llvm-22
+# Where tools/vm looks too.
+VM_QEMU=${XDG_CACHE_HOME:-$HOME/.cache}/sluice-vm/qemu
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "dev: $*"; exit 1; }
@@ -105,8 +107,21 @@ need_lint() {
     fi
 }
 
+# Parts of another release's QEMU would have to go for this release's: then it gets a folder of its own.
+want_qemu() {
+    if have apt-get && ! apt-cache show qemu-system-x86 >/dev/null 2>&1; then
+        say "Refreshing the package lists"
+        "$ROOT/scripts/as-root" apt-get update -qq >/dev/null 2>&1 </dev/null || true
+    fi
+    if apt-get install --simulate --no-install-recommends qemu-system-x86 2>/dev/null | grep -q '^Remv'; then
+        INSTALL_QEMU=1
+    else
+        want qemu-system-x86
+    fi
+}
+
 need_vm() {
-    have qemu-system-x86_64 || want qemu-system-x86
+    have qemu-system-x86_64 || [[ -x $VM_QEMU/bin/qemu-system-x86_64 ]] || want_qemu
     [[ -e /usr/share/doc/busybox-static ]] || want busybox-static
     have cpio || want cpio
     have zstd || want zstd
@@ -155,6 +170,12 @@ install_linker() {
     bpf_linker_works || no_toolchain
 }
 
+install_qemu() {
+    [[ ${INSTALL_QEMU:-0} -eq 1 ]] || return 0
+    say "Unpacking QEMU into $VM_QEMU: beside this machine's qemu packages apt cannot install it"
+    "$ROOT/tools/qemu-private" "$VM_QEMU" || die "no QEMU; remove the qemu packages of another release, then run this again"
+}
+
 # setup GROUP... - rust, bpf, run, lint, vm, fuzz
 setup() {
     local group
@@ -163,6 +184,7 @@ setup() {
     choose_rust || die "no Rust $RUST_MIN or newer was found or installed. Debian 12 has it in its security archive \
 (packages rustc-web cargo-web); rustup has it everywhere."
     install_linker
+    install_qemu
     if [[ ${RUSTUP_COMPONENTS:-0} -eq 1 ]]; then
         say "Installing the rustup components clippy and rustfmt"
         rustup --quiet component add clippy rustfmt >&2 || die "rustup could not add clippy and rustfmt"

@@ -11,13 +11,13 @@
 mod maps;
 mod xdp;
 
-use abi::Verdict;
+use abi::{Program, Verdict};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use forward::{Outcome, Step, Tables, Work};
-use maps::{Maps, PROGRAM_ANSWER, PROGRAM_SCHEDULE, PROGRAMS};
+use maps::{Maps, PROGRAMS};
 use xdp::Frame;
 
 /// Entry: attached to every interface.
@@ -39,8 +39,8 @@ pub fn schedule(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn answer(ctx: XdpContext) -> u32 {
     let Some(work) = maps::take_work() else { return internal() };
-    let (verdict, _) = forward::answer(Frame::new(&ctx), &Maps, &work, now_ns());
-    if verdict.is_answer() { XDP_TX } else { XDP_DROP }
+    let (step, _) = forward::answer(Frame::new(&ctx), &Maps, &work, now_ns());
+    finish(&ctx, step)
 }
 
 /// Carries out the end of a program.
@@ -48,28 +48,31 @@ pub fn answer(ctx: XdpContext) -> u32 {
 fn finish(ctx: &XdpContext, step: Step) -> u32 {
     match step {
         Step::Done(outcome) => act(ctx, outcome),
-        Step::Place(work) => hand_over(ctx, &work, PROGRAM_SCHEDULE),
-        Step::Answer(work) => hand_over(ctx, &work, PROGRAM_ANSWER),
+        Step::Next(program, work) => hand_over(ctx, &work, program),
     }
 }
 
 #[inline(always)]
 fn act(ctx: &XdpContext, outcome: Outcome) -> u32 {
-    if outcome.verdict.is_forward() {
-        if outcome.ifindex == Frame::ingress(ctx) {
+    let Outcome { verdict, ifindex } = outcome;
+    if verdict.is_forward() && ifindex != 0 {
+        if ifindex == Frame::ingress(ctx) {
             return XDP_TX;
         }
         // SAFETY: takes two plain numbers; an index of no interface makes the kernel drop the frame.
-        return unsafe { bpf_redirect(outcome.ifindex, 0) as u32 };
+        return unsafe { bpf_redirect(ifindex, 0) as u32 };
     }
-    if outcome.verdict.is_pass() { XDP_PASS } else { XDP_DROP }
+    if verdict.is_answer() {
+        return XDP_TX;
+    }
+    if verdict.is_forward() || verdict.is_pass() { XDP_PASS } else { XDP_DROP }
 }
 
 #[inline(always)]
-fn hand_over(ctx: &XdpContext, work: &Work, program: u32) -> u32 {
+fn hand_over(ctx: &XdpContext, work: &Work, program: Program) -> u32 {
     if maps::put_work(work) {
         // SAFETY: the context is this program's own. A tail call that fails comes back here.
-        unsafe { PROGRAMS.tail_call(ctx, program) };
+        unsafe { PROGRAMS.tail_call(ctx, program.place()) };
     }
     internal()
 }

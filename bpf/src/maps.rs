@@ -1,7 +1,7 @@
 //! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
 
 use abi::{
-    Address, Answers, Counters, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Shared, Slot,
+    Address, Answers, Counters, Flow, FlowKey, Load, PROGRAMS_MAX, Real, Service, ServiceKey, Settings, Shared, Slot,
     VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
 };
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
@@ -12,11 +12,6 @@ use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use forward::tables::{SCAN_MAX, Scan};
 use forward::{Tables, Work};
-
-/// Place of `schedule` in [`PROGRAMS`].
-pub const PROGRAM_SCHEDULE: u32 = 0;
-/// Place of `answer` in [`PROGRAMS`].
-pub const PROGRAM_ANSWER: u32 = 1;
 
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -49,7 +44,7 @@ static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
 static SCRATCH: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 /// The programs behind the entry.
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAMS_MAX, 0);
 
 /// Leaves the parsed packet for the next program. `false` when the kernel has no scratch, which cannot be.
 #[inline(always)]
@@ -157,6 +152,12 @@ impl Tables for Maps {
             if delta.active != 0 {
                 atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(&raw mut (*load).active, delta.active);
             }
+            if delta.persistent != 0 {
+                atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(
+                    &raw mut (*load).persistent,
+                    delta.persistent,
+                );
+            }
             if delta.inactive != 0 {
                 atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(
                     &raw mut (*load).inactive,
@@ -224,6 +225,14 @@ impl Tables for Maps {
         if let Some(count) = VERDICTS.get_ptr_mut(verdict.number()) {
             // SAFETY: a per-CPU value.
             unsafe { *count += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn take_back_known(&self) {
+        if let Some(count) = VERDICTS.get_ptr_mut(Verdict::ForwardKnown.number()) {
+            // SAFETY: a per-CPU value.
+            unsafe { *count = (*count).wrapping_sub(1) };
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Counters: per-CPU statistics and the shared load of a real server.
 
+use crate::{FLOW_INACTIVE, FLOW_TEMPLATE, Flow};
 use bytemuck::{Pod, Zeroable};
 
 /// Statistics of one real server on one CPU; the map is per CPU, indexed as the reals are.
@@ -27,9 +28,39 @@ pub struct Load {
     pub active: i32,
     /// All other flows.
     pub inactive: i32,
+    /// Persistence templates.
+    pub persistent: i32,
+    /// 1 while the upper connection threshold is reached and the lower one not yet.
+    pub overloaded: u32,
 }
 
 impl Load {
+    /// The load that one flow is: a template counts as persistent only.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(flow: &Flow) -> Self {
+        let (active, inactive, persistent) = if flow.flags & FLOW_TEMPLATE != 0 {
+            (0, 0, 1)
+        } else if flow.flags & FLOW_INACTIVE != 0 {
+            (0, 1, 0)
+        } else {
+            (1, 0, 0)
+        };
+        Self { active, inactive, persistent, overloaded: 0 }
+    }
+
+    /// What takes this load away again.
+    #[inline(always)]
+    #[must_use]
+    pub const fn negated(self) -> Self {
+        Self {
+            active: self.active.wrapping_neg(),
+            inactive: self.inactive.wrapping_neg(),
+            persistent: self.persistent.wrapping_neg(),
+            overloaded: 0,
+        }
+    }
+
     /// Flows of one kind; what an add and a correction left below zero counts as zero.
     #[inline(always)]
     #[must_use]
@@ -39,4 +70,4 @@ impl Load {
 }
 
 const _: () = assert!(size_of::<Counters>() == 40);
-const _: () = assert!(size_of::<Load>() == 8);
+const _: () = assert!(size_of::<Load>() == 16);

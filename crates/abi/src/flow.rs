@@ -1,4 +1,4 @@
-//! One tracked connection.
+//! One tracked connection, the way back of its replies, and the fragments of its datagrams.
 
 use crate::Address;
 use bytemuck::{Pod, Zeroable};
@@ -34,8 +34,13 @@ pub struct Flow {
     pub state: u8,
     /// `FLOW_*` bits.
     pub flags: u8,
-    /// Zero.
-    pub reserved: u16,
+    /// With source translation, the port that the client's port is replaced by, network order; else 0.
+    pub source_port_be: u16,
+    /// Packets from the client so far; stays at its highest. Wider than it need be: of two neighbours of 16 bits
+    /// the compiler makes one store that is not aligned, which the verifier refuses on the stack.
+    pub packets: u32,
+    /// When its first packet came, in seconds of `CLOCK_MONOTONIC_COARSE`.
+    pub opened_s: u32,
 }
 
 /// The flow counts as inactive in its real server's load.
@@ -46,6 +51,52 @@ pub const FLOW_NO_OUTPUT: u8 = 2;
 pub const FLOW_EMBRYONIC: u8 = 4;
 /// The flow could not be promoted because the established table was full.
 pub const FLOW_OVERFLOW: u8 = 8;
+/// The flow belongs to a persistence template of its service.
+pub const FLOW_CONTROLLED: u8 = 16;
+/// The entry is a persistence template.
+pub const FLOW_TEMPLATE: u8 = 32;
+/// A template under which a connection was established, or a UDP packet came back.
+pub const FLOW_ASSURED: u8 = 64;
+/// Replies come through the director: the flow has a [`Reply`] entry.
+pub const FLOW_TRANSLATED: u8 = 128;
+
+/// Where the replies of a translated flow go. Found by the key of the packets that the real server sends,
+/// read from its side: `client` is the destination of the reply, `virtual_address` its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Reply {
+    /// Client address.
+    pub client: Address,
+    /// Virtual address.
+    pub virtual_address: Address,
+    /// Client port, network order.
+    pub client_port_be: u16,
+    /// Virtual port, network order.
+    pub virtual_port_be: u16,
+    /// Index of the real server.
+    pub real: u32,
+    /// Interface that the client's packets came by. The way back where the routing table knows none.
+    pub ifindex: u32,
+    /// First twelve bytes of a frame back that way.
+    pub macs: [u32; 3],
+}
+
+/// Where the later pieces of a datagram go; its first piece makes the entry. The key is a [`FlowKey`] with
+/// source, destination and protocol of the packet, and the identification in the places of the ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Fragment {
+    /// An entry met after this moment counts as absent; ns of `CLOCK_MONOTONIC_COARSE`.
+    pub expires_ns: u64,
+    /// Index of the real server that the datagram goes to or comes from.
+    pub real: u32,
+    /// 1 when the datagram comes from the real server.
+    pub is_reply: u32,
+    /// The way back, for a reply; for a request only the client's and the virtual address matter.
+    pub reply: Reply,
+}
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
-const _: () = assert!(size_of::<Flow>() == 16);
+const _: () = assert!(size_of::<Flow>() == 24);
+const _: () = assert!(size_of::<Reply>() == 56);
+const _: () = assert!(size_of::<Fragment>() == 72);

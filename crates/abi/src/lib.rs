@@ -13,6 +13,7 @@ mod address;
 mod counters;
 mod flow;
 mod limits;
+mod program;
 mod real;
 mod service;
 mod settings;
@@ -20,21 +21,32 @@ mod verdict;
 
 pub use address::Address;
 pub use counters::{Counters, Load};
-pub use flow::{FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW, Flow, FlowKey};
+pub use flow::{
+    FLOW_ASSURED, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW,
+    FLOW_TEMPLATE, FLOW_TRANSLATED, Flow, FlowKey, Fragment, Reply,
+};
 pub use limits::{Limits, VIP_FILTER_BITS, VIP_FILTER_WORDS, vip_filter_bit};
+pub use program::{PROGRAMS_MAX, Program};
 pub use real::{
-    METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_RESOLVED, Real,
+    METHOD_BYPASS, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_LOCAL,
+    REAL_RESOLVED, REAL_TRANSLATE_SOURCE, Real, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP,
+    TUNNEL_REMOTE_CHECKSUM,
 };
 pub use service::{
-    SCHEDULER_DH, SCHEDULER_FO, SCHEDULER_LC, SCHEDULER_MH, SCHEDULER_NONE, SCHEDULER_NQ, SCHEDULER_OVF,
-    SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_WLC, SCHEDULER_WRR, SERVICE_FALLBACK,
-    SERVICE_ONE_PACKET, SERVICE_PORT, Service, ServiceKey, Slot, Span,
+    GONE_KEEP, GONE_RESCHEDULE, GONE_RESET, SCHEDULER_DH, SCHEDULER_FO, SCHEDULER_LC, SCHEDULER_MH,
+    SCHEDULER_NONE, SCHEDULER_NQ, SCHEDULER_OVF, SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_WLC,
+    SCHEDULER_WRR, SERVICE_FALLBACK, SERVICE_ONE_PACKET, SERVICE_PORT, SERVICE_RESCUE, SERVICE_SIP,
+    SERVICE_THRESHOLDS, Service, ServiceKey, Slot, Span,
 };
-pub use settings::{Answers, Settings, Shared, TcpState, UDP_STATE};
+pub use settings::{
+    Answers, SCTP_STATES, SETTING_FTP, SETTING_PORT_ZERO, SYSCTL_CACHE_BYPASS, SYSCTL_EXPIRE_NODEST_CONN,
+    SYSCTL_EXPIRE_QUIESCENT_TEMPLATE, SYSCTL_NAT_ICMP_SEND, SYSCTL_PMTU_DISC, SYSCTL_SCHEDULE_ICMP,
+    SYSCTL_SLOPPY_SCTP, SYSCTL_SLOPPY_TCP, Settings, Shared, Sysctls, TcpState, UDP_STATE,
+};
 pub use verdict::{VERDICTS_MAX, Verdict};
 
 /// Version of everything in this crate. Pinned maps of another version are not adopted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Protocol numbers (IANA) that the packet path knows.
 pub mod protocol {
@@ -46,6 +58,10 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
+    /// Encapsulating security payload.
+    pub const ESP: u8 = 50;
+    /// Authentication header.
+    pub const AH: u8 = 51;
     /// SCTP.
     pub const SCTP: u8 = 132;
 }

@@ -3,7 +3,8 @@
 use crate::Address;
 use bytemuck::{Pod, Zeroable};
 
-/// How to reach a real server. One cache line: it is read for every packet.
+/// How to reach a real server. The first cache line is read for every packet, the second only where
+/// packets are encapsulated or their source is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Real {
@@ -28,8 +29,20 @@ pub struct Real {
     pub upper_threshold: u32,
     /// Lower connection threshold, 0 for three quarters of the upper one.
     pub lower_threshold: u32,
+    /// Largest IP packet on the way to it, in bytes, without encapsulation; 0 when unknown.
+    pub mtu: u32,
+    /// `TUNNEL_*` kind.
+    pub tunnel: u8,
+    /// `TUNNEL_CHECKSUM`, `TUNNEL_REMOTE_CHECKSUM`.
+    pub tunnel_flags: u8,
+    /// UDP port of a GUE tunnel, network order.
+    pub tunnel_port_be: u16,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: u32,
+    /// The director's own address on the way to it: source of tunnel headers, and of translated packets.
+    pub source: Address,
+    /// Zero.
+    pub reserved_2: [u32; 12],
 }
 
 impl Real {
@@ -58,6 +71,19 @@ impl Real {
     }
 }
 
+/// IP in IP (RFC 2003, RFC 2473).
+pub const TUNNEL_IPIP: u8 = 0;
+/// Generic UDP encapsulation (draft-ietf-intarea-gue).
+pub const TUNNEL_GUE: u8 = 1;
+/// Generic routing encapsulation (RFC 2784).
+pub const TUNNEL_GRE: u8 = 2;
+/// The encapsulation has a checksum of its own.
+pub const TUNNEL_CHECKSUM: u8 = 1;
+/// GUE with remote checksum offload.
+pub const TUNNEL_REMOTE_CHECKSUM: u8 = 2;
+
+/// Packets go to their own destination (cache bypass).
+pub const METHOD_BYPASS: u8 = 4;
 /// Packets go to the real server's MAC unchanged but for TTL.
 pub const METHOD_DIRECT_ROUTING: u8 = 3;
 /// Packets are encapsulated.
@@ -69,5 +95,9 @@ pub const METHOD_MASQUERADE: u8 = 0;
 pub const REAL_AVAILABLE: u8 = 1;
 /// The MAC addresses and the interface are known.
 pub const REAL_RESOLVED: u8 = 2;
+/// The address is one of the director's own.
+pub const REAL_LOCAL: u8 = 4;
+/// The source of packets is translated too, so that the real server needs no route through the director.
+pub const REAL_TRANSLATE_SOURCE: u8 = 8;
 
-const _: () = assert!(size_of::<Real>() == 64);
+const _: () = assert!(size_of::<Real>() == 128);

@@ -50,6 +50,18 @@ pub struct Service {
     pub ring: Span,
     /// All real servers, newest first, weight-0 ones included.
     pub pool: Span,
+    /// Life of a persistence template in seconds; 0 without persistence.
+    pub persistence_s: u32,
+    /// Which clients share a template: an IPv4 mask in network order, or the length of an IPv6 prefix.
+    pub mask: u32,
+    /// The firewall mark of a service by mark, else 0.
+    pub mark: u32,
+    /// Port it was added with, network order; 0 stands for every port.
+    pub port_be: u16,
+    /// `GONE_*`: what becomes of flows whose real server was deleted.
+    pub gone: u8,
+    /// Zero.
+    pub reserved: u8,
 }
 
 /// Ring with a cursor: round robin.
@@ -83,7 +95,20 @@ pub const SERVICE_FALLBACK: u16 = 1;
 pub const SERVICE_PORT: u16 = 2;
 /// One-packet scheduling.
 pub const SERVICE_ONE_PACKET: u16 = 4;
+/// Some real server of it has an upper connection threshold.
+pub const SERVICE_THRESHOLDS: u16 = 8;
+/// Persistence by the Call-ID of SIP.
+pub const SERVICE_SIP: u16 = 16;
+/// A repeated SYN of a flow that never got on goes to another real server.
+pub const SERVICE_RESCUE: u16 = 32;
+
+/// A packet that may open a flow is scheduled anew; others of a flow without its real server are dropped.
+pub const GONE_RESCHEDULE: u8 = 0;
+/// Packets are dropped until the flow ends or the real server comes back, as IPVS does by default.
+pub const GONE_KEEP: u8 = 1;
+/// The client gets a TCP reset at once; a packet that may open a flow is scheduled anew.
+pub const GONE_RESET: u8 = 2;
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 const _: () = assert!(size_of::<Slot>() == 8);
-const _: () = assert!(size_of::<Service>() == 24);
+const _: () = assert!(size_of::<Service>() == 40);

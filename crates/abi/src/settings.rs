@@ -20,6 +20,52 @@ pub struct Settings {
     pub answers_per_second_max: u64,
     /// Key of the stateless placement used when the established table is full.
     pub overflow_key: [u64; 2],
+    /// Time-out of each SCTP state in ns, by state number.
+    pub sctp_timeout_ns: [u64; 16],
+    /// The settings of IPVS, with its names and defaults.
+    pub sysctls: Sysctls,
+}
+
+/// The settings under `net.ipv4.vs` that the packet path obeys [`ip_vs_ctl.c`, `ipvs-sysctl.rst`]. What the
+/// automatic modes come to is worked out by user space: the packet path sees rates and switches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Sysctls {
+    /// 0: a reused flow keeps its real server; 1: TIME_WAIT and CLOSE are rescheduled; 2, 3: FIN_WAIT too.
+    pub conn_reuse_mode: u32,
+    /// Every how many-th packet that would open a flow is dropped; 0 for none.
+    pub drop_rate: u32,
+    /// The TCP state table under attack is used.
+    pub secure_tcp: u32,
+    /// `SYSCTL_*` switches.
+    pub switches: u32,
+}
+
+/// Flows of a deleted or quiesced real server are rescheduled (`expire_nodest_conn`).
+pub const SYSCTL_EXPIRE_NODEST_CONN: u32 = 1;
+/// Templates of a quiesced real server do not count (`expire_quiescent_template`).
+pub const SYSCTL_EXPIRE_QUIESCENT_TEMPLATE: u32 = 2;
+/// Any TCP segment but RST opens a flow (`sloppy_tcp`).
+pub const SYSCTL_SLOPPY_TCP: u32 = 4;
+/// Any SCTP packet but ABORT opens a flow (`sloppy_sctp`).
+pub const SYSCTL_SLOPPY_SCTP: u32 = 8;
+/// Packets of a service by mark without a real server go to their own destination (`cache_bypass`).
+pub const SYSCTL_CACHE_BYPASS: u32 = 16;
+/// A real server's packet of no flow is answered with port unreachable (`nat_icmp_send`).
+pub const SYSCTL_NAT_ICMP_SEND: u32 = 32;
+/// ICMP errors may open flows (`schedule_icmp`).
+pub const SYSCTL_SCHEDULE_ICMP: u32 = 64;
+/// Too large packets into tunnels are answered (`pmtu_disc`).
+pub const SYSCTL_PMTU_DISC: u32 = 128;
+/// There is a service of FTP's port 21, so ports 20 and 1024 and up may belong to it.
+pub const SETTING_FTP: u32 = 1 << 30;
+/// There is a service of port 0.
+pub const SETTING_PORT_ZERO: u32 = 1 << 31;
+
+impl Default for Sysctls {
+    fn default() -> Self {
+        Self { conn_reuse_mode: 1, drop_rate: 0, secure_tcp: 0, switches: SYSCTL_PMTU_DISC }
+    }
 }
 
 /// State that the packet path itself writes; one entry.
@@ -116,6 +162,24 @@ impl TcpState {
     }
 }
 
+/// SCTP states as IPVS numbers them: name in listings, time-out in seconds [`ip_vs_proto_sctp.c`].
+pub const SCTP_STATES: [(&str, u64); 14] = [
+    ("NONE", 2),
+    ("INIT1", 4),
+    ("INIT", 61),
+    ("C-SENT", 61),
+    ("C-REPLIED", 61),
+    ("C-WAIT", 61),
+    ("COOKIE", 61),
+    ("C-ECHOED", 61),
+    ("ESTABLISHED", 900),
+    ("S-SENT", 61),
+    ("S-RECEIVED", 61),
+    ("S-ACK-SENT", 61),
+    ("REJECTED", 4),
+    ("CLOSED", 61),
+];
+
 /// State number of a UDP flow.
 pub const UDP_STATE: u8 = 0;
 
@@ -129,6 +193,12 @@ impl Default for Settings {
             tcp_timeout_ns[i] = TcpState::ALL[i].default_timeout_s() * SECOND_NS;
             i += 1;
         }
+        let mut sctp_timeout_ns = [2 * SECOND_NS; 16];
+        let mut i = 0;
+        while i < SCTP_STATES.len() {
+            sctp_timeout_ns[i] = SCTP_STATES[i].1 * SECOND_NS;
+            i += 1;
+        }
         Self {
             layout_version: crate::LAYOUT_VERSION,
             reserved: 0,
@@ -139,6 +209,8 @@ impl Default for Settings {
             // Linux' own default for ICMP errors to all peers together [net.ipv4.icmp_msgs_per_sec].
             answers_per_second_max: 1000,
             overflow_key: [0, 0],
+            sctp_timeout_ns,
+            sysctls: Sysctls::default(),
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Verdict {
     ForwardTableFull = 2,
     /// Sent to a real server by consistent hash, without a flow.
     ForwardStateless = 3,
+    /// Left to the director's own stack, because the real server is the director itself.
+    ForwardLocal = 4,
 
     /// Not IPv4 or IPv6.
     PassNotIp = 16,
@@ -64,11 +66,12 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
         Self::ForwardStateless,
+        Self::ForwardLocal,
         Self::PassNotIp,
         Self::PassNotVip,
         Self::PassNoService,
@@ -126,6 +129,7 @@ impl Verdict {
             Self::ForwardNew => "forward_new",
             Self::ForwardTableFull => "forward_table_full",
             Self::ForwardStateless => "forward_stateless",
+            Self::ForwardLocal => "forward_local",
             Self::PassNotIp => "pass_not_ip",
             Self::PassNotVip => "pass_not_vip",
             Self::PassNoService => "pass_no_service",
@@ -158,6 +162,7 @@ impl Verdict {
             Self::ForwardStateless => {
                 "sent by consistent hash without a flow, as the established table is full"
             }
+            Self::ForwardLocal => "the real server is the director itself: left to its own stack",
             Self::PassNotIp => "neither IPv4 nor IPv6: left to the host",
             Self::PassNotVip => "the destination is no VIP: left to the host",
             Self::PassNoService => "the VIP has no service on this protocol and port: left to the host",

@@ -179,8 +179,8 @@ fn listed(words: &[String], stdout: &[u8]) -> Option<Vec<String>> {
         return Some(rows.into_iter().collect());
     }
     let first = words.first().map_or("-L", String::as_str);
-    let is_listing = ["-L", "-l", "-S"].iter().any(|it| first.starts_with(it))
-        || ["--list", "--save"].contains(&first);
+    let is_listing =
+        ["-L", "-l", "-S"].iter().any(|it| first.starts_with(it)) || ["--list", "--save"].contains(&first);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines.sort();
     is_listing.then_some(lines)

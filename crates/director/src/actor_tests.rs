@@ -65,7 +65,7 @@ fn key(number: u8) -> FlowKey {
 }
 
 fn flow(real: u32, expires_ns: u64, flags: u8) -> Flow {
-    Flow { expires_ns, real, state: TcpState::Established as u8, flags, reserved: 0 }
+    Flow { expires_ns, real, state: TcpState::Established as u8, flags, ..Flow::default() }
 }
 
 /// A director with one service of three real servers.
@@ -96,7 +96,7 @@ fn the_sweep_removes_what_has_expired_and_repairs_what_two_passes_see() {
     maps.embryonic.put(&key(4), &flow(1, 100, FLOW_INACTIVE), Put::Any).expect("put");
     // As the packet path would have it, but for real server 2: its flow was evicted unseen.
     for (index, active, inactive) in [(0, 2, 0), (1, 0, 2), (2, 1, 0)] {
-        maps.loads.set(index, Load { active, inactive }).expect("set");
+        maps.loads.set(index, Load { active, inactive, ..Load::default() }).expect("set");
     }
     director.sweep(200);
     assert_eq!([load(&director, 0), load(&director, 1), load(&director, 2)], [(1, 0), (0, 1), (1, 0)]);

@@ -272,6 +272,8 @@ impl forward::Tables for Live<'_> {
             self.chosen.set(None);
         }
     }
+
+    fn take_back_known(&self) {}
 }
 
 fn scheduler_name(number: u16) -> String {

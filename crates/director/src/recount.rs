@@ -4,7 +4,7 @@
 //! sweep counts the flows it passes and compares. Flows move while a pass lasts, so one difference proves nothing: only
 //! what two passes in a row agree on is repaired.
 
-use abi::{FLOW_INACTIVE, Flow, Load};
+use abi::{Flow, Load};
 use std::collections::BTreeMap;
 
 /// Flows by real server, counted in the present pass, and the differences that the pass before found.
@@ -14,22 +14,11 @@ pub(crate) struct Recount {
     suspected: BTreeMap<u32, Load>,
 }
 
-/// A flow's weight in the load of its real server.
-pub(crate) fn one(flow: &Flow) -> Load {
-    if flow.flags & FLOW_INACTIVE != 0 {
-        Load { active: 0, inactive: 1 }
-    } else {
-        Load { active: 1, inactive: 0 }
-    }
-}
-
 impl Recount {
     /// Counts a live flow.
     pub(crate) fn count(&mut self, flow: &Flow) {
         let load = self.counted.entry(flow.real).or_default();
-        let one = one(flow);
-        load.active = load.active.saturating_add(one.active);
-        load.inactive = load.inactive.saturating_add(one.inactive);
+        *load = each(*load, Load::of(flow), i32::saturating_add);
     }
 
     /// Whether the pass has met a flow of this real server.
@@ -44,29 +33,29 @@ impl Recount {
         let mut repairs = Vec::new();
         for (index, load) in (0..).zip(loads) {
             let flows = counted.get(&index).copied().unwrap_or_default();
-            let drift = Load {
-                active: flows.active.saturating_sub(load.active),
-                inactive: flows.inactive.saturating_sub(load.inactive),
-            };
+            let drift = each(flows, *load, i32::saturating_sub);
             if drift == Load::default() {
                 continue;
             }
             let earlier = before.get(&index).copied().unwrap_or_default();
-            let repair = Load {
-                active: agreed(earlier.active, drift.active),
-                inactive: agreed(earlier.inactive, drift.inactive),
-            };
+            let repair = each(earlier, drift, agreed);
             if repair != Load::default() {
                 repairs.push((index, repair));
             }
             // What is repaired now is no drift in the next pass.
-            let left = Load {
-                active: drift.active.saturating_sub(repair.active),
-                inactive: drift.inactive.saturating_sub(repair.inactive),
-            };
-            self.suspected.insert(index, left);
+            self.suspected.insert(index, each(drift, repair, i32::saturating_sub));
         }
         repairs
+    }
+}
+
+/// Two loads, number by number.
+fn each(a: Load, b: Load, with: fn(i32, i32) -> i32) -> Load {
+    Load {
+        active: with(a.active, b.active),
+        inactive: with(a.inactive, b.inactive),
+        persistent: with(a.persistent, b.persistent),
+        overloaded: 0,
     }
 }
 
@@ -84,7 +73,7 @@ mod tests {
     use super::*;
 
     fn load(active: i32, inactive: i32) -> Load {
-        Load { active, inactive }
+        Load { active, inactive, ..Load::default() }
     }
 
     #[test]

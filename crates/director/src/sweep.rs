@@ -4,7 +4,7 @@
 //! An entry is read and removed while packets may revive it. So the removal returns what was removed, and a flow that
 //! was revived in between is put back.
 
-use crate::recount::{Recount, one};
+use crate::recount::Recount;
 use abi::{Flow, FlowKey, Load};
 use kernel::{Cursor, HashTable, Put, TableError, Tables as Maps};
 
@@ -95,8 +95,7 @@ impl Sweep {
             self.count(&removed);
             return Ok(());
         }
-        let Load { active, inactive } = one(&removed);
-        maps.loads.add(removed.real, Load { active: -active, inactive: -inactive })
+        maps.loads.add(removed.real, Load::of(&removed).negated())
     }
 
     fn count(&mut self, flow: &Flow) {

@@ -78,7 +78,9 @@ impl Director {
             .sum();
         if let Some(known) = counts.get_mut(at(Verdict::ForwardKnown)) {
             // The counters go on while they are read, so the difference may be off by what came in between.
-            *known = known.saturating_add(packets).saturating_sub(elsewhere);
+            *known = known.wrapping_add(packets).wrapping_sub(elsewhere);
+            // What was taken back makes the counter itself less than nothing; so may the race.
+            *known = if known.cast_signed() < 0 { 0 } else { *known };
         }
         let verdicts = Verdict::ALL.into_iter().map(|verdict| VerdictCount {
             number: verdict.number(),

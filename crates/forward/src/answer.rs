@@ -4,6 +4,7 @@
 //! stack needs to find the connection, and leaves by the interface the packet came by. It comes from
 //! the VIP, as IPVS sends it. Answers are limited for each CPU and second: a stranger can ask for them.
 
+use crate::decide::Step;
 use crate::packet::Work;
 use crate::tables::Tables;
 use abi::{Answers, Verdict, protocol};
@@ -26,10 +27,10 @@ const QUOTE_MAX: usize = 128;
 const TTL: u8 = 64;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Turns the packet into the ICMP error that `work.answer` names.
+/// Turns the packet into the ICMP error that `work.verdict` names.
 #[inline(always)]
-pub fn answer<B: Resize, T: Tables>(bytes: B, tables: &T, work: &Work, now_ns: u64) -> (Verdict, B) {
-    let verdict = if work.answer as u32 == Verdict::AnswerTimeExceeded.number() {
+pub fn answer<B: Resize, T: Tables>(bytes: B, tables: &T, work: &Work, now_ns: u64) -> (Step, B) {
+    let verdict = if work.verdict as u32 == Verdict::AnswerTimeExceeded.number() {
         Verdict::AnswerTimeExceeded
     } else {
         Verdict::AnswerPortUnreachable
@@ -42,8 +43,7 @@ pub fn answer<B: Resize, T: Tables>(bytes: B, tables: &T, work: &Work, now_ns: u
             Err(bytes) => (Verdict::DropTruncated, bytes),
         }
     };
-    tables.count_verdict(verdict);
-    (verdict, bytes)
+    (Step::stop(tables, verdict), bytes)
 }
 
 /// Takes one answer out of this second's allowance.

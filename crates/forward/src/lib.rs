@@ -5,11 +5,11 @@
 //! reads a clock, panics or knows BPF.
 //!
 //! ```text
-//! bytes -> read -> Packet -> look up -> Service -> schedule -> Real -> rewrite -> Verdict
-//!          packet.rs         decide.rs            schedule/           rewrite.rs
+//! bytes -> read -> Work -> look up -> Service -> schedule -> Real -> deliver -> rewrite -> Verdict
+//!          packet.rs       enter.rs, place.rs   schedule/   deliver.rs  rewrite.rs
 //! ```
 //!
-//! [`decide`] is the whole path. The eBPF side runs it in three programs, cut where [`Step`] says:
+//! [`decide`] is the whole path. The eBPF side runs it in the programs of [`abi::Program`], cut where [`Step`] says:
 //! [`enter`] serves known flows, [`place`] new ones, [`answer`] sends ICMP errors.
 //!
 //! Invariants: scheduling never sees bytes; rewriting never sees tables.
@@ -28,14 +28,19 @@
 
 pub mod answer;
 mod decide;
+mod deliver;
+mod enter;
 pub mod hash;
 mod packet;
+mod place;
 mod rewrite;
 pub mod schedule;
 pub mod tables;
 pub mod tcp_state;
 
 pub use answer::{Resize, answer};
-pub use decide::{Outcome, Step, decide, enter, place};
+pub use decide::{Outcome, Step, decide};
+pub use enter::enter;
 pub use packet::{Work, is_tcp};
+pub use place::place;
 pub use tables::Tables;

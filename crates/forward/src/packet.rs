@@ -6,8 +6,11 @@ use wire::{Bytes, Short, ethernet, ipv4, ipv6, tcp};
 
 /// The parsed packet and what was found out about it so far. Plain data: the eBPF programs hand it from one
 /// to the next in a per-CPU map.
+///
+/// What starts as zero stands together and aligned: the compiler clears it with stores of eight bytes, and the
+/// verifier wants those aligned on the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Work {
     /// Identity of its flow.
     pub key: FlowKey,
@@ -17,16 +20,19 @@ pub struct Work {
     pub l3: u16,
     /// Offset of the transport header.
     pub l4: u16,
-    /// Flag byte of the TCP header, or 0.
-    pub tcp_flags: u8,
-    /// TTL or hop limit as received.
-    pub ttl: u8,
+    /// Index of the real server that the packet goes to or comes from, where that is known.
+    pub real: u32,
+    /// With source translation, the port that the client's port is replaced by, network order; else 0.
+    pub source_port_be: u16,
     /// [`STALE_EMBRYONIC`] or [`STALE_ESTABLISHED`]: a finished flow with this key stands in that table.
     pub stale: u8,
-    /// Number of the verdict that [`crate::answer`] is to carry out.
-    pub answer: u8,
-    /// Zero.
-    pub reserved: u32,
+    /// Number of the verdict that the next program is to carry out: which answer to send, or what to count
+    /// when the packet has left.
+    pub verdict: u8,
+    /// Flag byte of the TCP header, or 0.
+    pub tcp_flags: u32,
+    /// TTL or hop limit as received.
+    pub ttl: u32,
 }
 
 impl Work {
@@ -164,8 +170,27 @@ fn key(client: Address, virtual_address: Address, protocol: u8) -> FlowKey {
 
 #[inline(always)]
 fn work(key: FlowKey, ip_len: u32, l3: usize, l4: usize, ttl: u8) -> Work {
-    Work { key, ip_len, l3: l3 as u16, l4: l4 as u16, tcp_flags: 0, ttl, stale: 0, answer: 0, reserved: 0 }
+    Work { key, ip_len, l3: l3 as u16, l4: l4 as u16, ttl: u32::from(ttl), ..EMPTY }
 }
+
+const EMPTY: Work = Work {
+    key: FlowKey {
+        client: Address([0; 4]),
+        virtual_address: Address([0; 4]),
+        client_port_be: 0,
+        virtual_port_be: 0,
+        protocol: 0,
+    },
+    ip_len: 0,
+    l3: 0,
+    l4: 0,
+    real: 0,
+    source_port_be: 0,
+    stale: 0,
+    verdict: 0,
+    tcp_flags: 0,
+    ttl: 0,
+};
 
 /// Reads the ports, and the flags of TCP.
 #[inline(always)]
@@ -183,7 +208,7 @@ fn ports<B: Bytes>(bytes: &B, mut work: Work) -> Result<Work, Verdict> {
         }
         work.key.client_port_be = header.source_be;
         work.key.virtual_port_be = header.destination_be;
-        work.tcp_flags = header.flags;
+        work.tcp_flags = u32::from(header.flags);
     } else if work.key.protocol == u32::from(protocol::UDP) {
         let header = tcp::parse_udp(bytes, l4).map_err(truncated)?;
         let len = header.len as usize;

@@ -61,6 +61,9 @@ pub trait Tables {
     fn count_in(&self, real: u32, bytes: u32, connection: bool);
     /// Counts a verdict. `ForwardKnown` is not counted: it is the rest of the real servers' packets.
     fn count_verdict(&self, verdict: abi::Verdict);
+    /// Takes one back from that rest: a packet counted for its real server that is not `ForwardKnown`, nor any other
+    /// verdict that the rest leaves out (`ForwardNew`, `ForwardTableFull`, `ForwardStateless`).
+    fn take_back_known(&self);
 }
 
 /// Most steps of one scan: the largest pool, and the largest table of a hash scheduler.

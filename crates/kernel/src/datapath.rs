@@ -2,7 +2,7 @@
 
 use crate::attach::{self, AttachError, Mode};
 use crate::map::TableError;
-use crate::object::{self, BEHIND, ENTRY, LoadError, Loaded, Programs};
+use crate::object::{self, ENTRY, LoadError, Loaded, Programs};
 use crate::pins::{self, PinError, Pins};
 use crate::program::{Program, ProgramError, ProgramInfo, read_info};
 use crate::sys;
@@ -295,9 +295,9 @@ fn pinned_programs(pins: &Pins) -> Result<Option<Programs>, OpenError> {
     let open = |name| pins::open(&pins.programs().join(name));
     let Some(entry) = open(ENTRY)? else { return Ok(None) };
     let mut behind = Vec::new();
-    for (name, _) in BEHIND {
-        let Some(program) = open(name)? else { return Ok(None) };
-        behind.push(Program::new(name, program));
+    for program in abi::Program::ALL {
+        let Some(pinned) = open(program.name())? else { return Ok(None) };
+        behind.push(Program::new(program.name(), pinned));
     }
     let Some(table) = pins::open(&pins.maps().join(PROGRAMS))? else { return Ok(None) };
     Ok(Some(Programs { entry: Program::new(ENTRY, entry), behind, table }))

@@ -54,13 +54,13 @@ impl Mapping {
         Ok(Self { start, bytes, entries })
     }
 
-    fn load(&self, index: u32) -> Option<&[AtomicI32; 2]> {
+    fn load(&self, index: u32) -> Option<&[AtomicI32; 4]> {
         if index as usize >= self.entries {
             return None;
         }
-        let start = self.start.cast::<[AtomicI32; 2]>();
-        // SAFETY: the index is inside the mapping, which starts at a page boundary and holds one pair of aligned 32-bit
-        // numbers (`Load`) an entry; the kernel changes them with atomic adds only, so atomics are the right view.
+        let start = self.start.cast::<[AtomicI32; 4]>();
+        // SAFETY: the index is inside the mapping, which starts at a page boundary and holds four aligned 32-bit
+        // numbers (`Load`) an entry; the kernel changes them atomically, so atomics are the right view.
         Some(unsafe { start.add(index as usize).as_ref() })
     }
 }
@@ -89,9 +89,11 @@ impl Loads {
     /// [`TableError`] when the kernel refuses.
     pub fn get(&self, index: u32) -> Result<Option<Load>, TableError> {
         let Some(mapping) = &self.mapping else { return self.array.get(index) };
-        Ok(mapping.load(index).map(|[active, inactive]| Load {
+        Ok(mapping.load(index).map(|[active, inactive, persistent, overloaded]| Load {
             active: active.load(Ordering::Relaxed),
             inactive: inactive.load(Ordering::Relaxed),
+            persistent: persistent.load(Ordering::Relaxed),
+            overloaded: overloaded.load(Ordering::Relaxed).cast_unsigned(),
         }))
     }
 
@@ -109,13 +111,27 @@ impl Loads {
     /// [`TableError`] when the kernel refuses.
     pub fn add(&self, index: u32, change: Load) -> Result<(), TableError> {
         let Some(mapping) = &self.mapping else { return self.replace(index, change) };
-        if let Some([active, inactive]) = mapping.load(index) {
-            if change.active != 0 {
-                active.fetch_add(change.active, Ordering::Relaxed);
+        let Some([active, inactive, persistent, _]) = mapping.load(index) else { return Ok(()) };
+        let numbers = [(active, change.active), (inactive, change.inactive), (persistent, change.persistent)];
+        for (number, change) in numbers {
+            if change != 0 {
+                number.fetch_add(change, Ordering::Relaxed);
             }
-            if change.inactive != 0 {
-                inactive.fetch_add(change.inactive, Ordering::Relaxed);
-            }
+        }
+        Ok(())
+    }
+
+    /// Says whether the real server has reached its upper connection threshold.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn set_overloaded(&self, index: u32, overloaded: bool) -> Result<(), TableError> {
+        let Some(mapping) = &self.mapping else {
+            let load = self.array.get(index)?.unwrap_or_default();
+            return self.array.put(index, &Load { overloaded: overloaded.into(), ..load });
+        };
+        if let Some([.., flag]) = mapping.load(index) {
+            flag.store(overloaded.into(), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -125,6 +141,8 @@ impl Loads {
         let load = Load {
             active: load.active.wrapping_add(change.active),
             inactive: load.inactive.wrapping_add(change.inactive),
+            persistent: load.persistent.wrapping_add(change.persistent),
+            overloaded: load.overloaded,
         };
         self.array.put(index, &load)
     }

@@ -17,9 +17,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SLUICE_BPF_OBJECT"));
 /// Name of the program attached to interfaces.
 pub const ENTRY: &str = "director";
 
-/// The programs behind the entry, and their places in the tail-call table.
-pub(crate) const BEHIND: [(&str, u32); 2] = [("schedule", 0), ("answer", 1)];
-
 /// The programs could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -99,8 +96,8 @@ pub(crate) fn load(limits: &Limits, pins: Option<&Path>) -> Result<Loaded, LoadE
 
     let entry = load_program(&mut object, ENTRY)?;
     let mut behind = Vec::new();
-    for (name, _) in BEHIND {
-        behind.push(load_program(&mut object, name)?);
+    for program in abi::Program::ALL {
+        behind.push(load_program(&mut object, program.name())?);
     }
     let mut maps = HashMap::new();
     for (name, map) in object.maps() {
@@ -112,8 +109,8 @@ pub(crate) fn load(limits: &Limits, pins: Option<&Path>) -> Result<Loaded, LoadE
         operation: "find the tail-call table PROGRAMS in the eBPF object",
         source: io::ErrorKind::NotFound.into(),
     })?;
-    for (program, (_, place)) in behind.iter().zip(BEHIND) {
-        set_tail_call(table.as_fd(), place, program.as_fd())?;
+    for (loaded, program) in behind.iter().zip(abi::Program::ALL) {
+        set_tail_call(table.as_fd(), program.place(), loaded.as_fd())?;
     }
     Ok(Loaded { programs: Programs { entry, behind, table }, maps })
 }

@@ -97,9 +97,11 @@ fn arrays_and_loads_read_back() {
     tables.reals.put(5, &real).expect("write");
     assert_eq!(tables.reals.get(5).expect("read"), Some(real));
 
-    tables.loads.set(5, Load { active: 7, inactive: 1 }).expect("set");
-    tables.loads.add(5, Load { active: -2, inactive: 3 }).expect("add");
-    assert_eq!(tables.loads.get(5).expect("read"), Some(Load { active: 5, inactive: 4 }));
+    tables.loads.set(5, Load { active: 7, inactive: 1, ..Load::default() }).expect("set");
+    tables.loads.add(5, Load { active: -2, inactive: 3, ..Load::default() }).expect("add");
+    assert_eq!(tables.loads.get(5).expect("read"), Some(Load { active: 5, inactive: 4, ..Load::default() }));
+    tables.loads.set_overloaded(5, true).expect("set");
+    assert_eq!(tables.loads.get(5).expect("read").map(|load| (load.active, load.overloaded)), Some((5, 1)));
     assert_eq!(tables.loads.get(64).expect("read"), None);
 }
 

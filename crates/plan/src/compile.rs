@@ -281,6 +281,7 @@ fn services(layout: &Layout, model: &Model) -> BTreeMap<ServiceKey, Service> {
             flags: service_flags(entry),
             ring: laid.ring,
             pool: laid.pool,
+            ..Service::default()
         };
         Some((service_key(id)?, service))
     };

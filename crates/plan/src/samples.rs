@@ -183,4 +183,5 @@ impl forward::Tables for Simulated {
     fn set_answers(&self, _: Answers) {}
     fn count_in(&self, _: u32, _: u32, _: bool) {}
     fn count_verdict(&self, _: Verdict) {}
+    fn take_back_known(&self) {}
 }

@@ -38,6 +38,7 @@ pub struct MemoryTables {
     established: RefCell<BTreeMap<FlowKey, Flow>>,
     embryonic: RefCell<BTreeMap<FlowKey, Flow>>,
     verdicts: RefCell<BTreeMap<Verdict, u64>>,
+    taken_back: Cell<u64>,
 }
 
 impl MemoryTables {
@@ -61,6 +62,7 @@ impl MemoryTables {
             established: RefCell::new(established.into_iter().collect()),
             embryonic: RefCell::new(embryonic.into_iter().collect()),
             verdicts: RefCell::default(),
+            taken_back: Cell::default(),
         }
     }
 
@@ -100,6 +102,7 @@ impl MemoryTables {
     #[must_use]
     pub fn run(&self, packet: Vec<u8>, key: Option<&FlowKey>, now_ns: u64) -> (Seen, Refused) {
         let before = self.counters();
+        let taken_back_before = self.taken_back.get();
         let (outcome, bytes) = forward::decide(StrictBytes::new(packet), self, now_ns);
         let refused = bytes.refused();
         let flow = key.and_then(|key| self.find_flow(key)).map(|(flow, embryonic)| SeenFlow {
@@ -107,13 +110,22 @@ impl MemoryTables {
             expires_in_ns: flow.expires_ns.wrapping_sub(now_ns).cast_signed(),
             embryonic,
         });
+        let added = added(&before, &self.counters());
+        let packets: u64 = added.iter().map(|counters| counters.in_packets).sum();
+        let taken_back = self.taken_back.get() - taken_back_before;
+        assert_eq!(
+            packets,
+            packets_of(outcome.verdict, taken_back),
+            "counters of {}",
+            outcome.verdict.name()
+        );
         let seen = Seen {
             verdict: outcome.verdict,
             bytes: bytes.into_bytes(),
             ifindex: Some(outcome.ifindex),
             flow,
             loads: self.loads(),
-            added: added(&before, &self.counters()),
+            added,
             clock_slack_ns: 0,
         };
         (seen, refused)
@@ -136,6 +148,14 @@ pub fn added(before: &[Counters], after: &[Counters]) -> Vec<Counters> {
         out_bytes: after.out_bytes - before.out_bytes,
     });
     difference.collect()
+}
+
+/// How many packets a real server's statistics must have counted for one packet with this verdict.
+#[must_use]
+pub fn packets_of(verdict: Verdict, taken_back: u64) -> u64 {
+    use Verdict::{ForwardKnown, ForwardNew, ForwardStateless, ForwardTableFull};
+    let left = matches!(verdict, ForwardKnown | ForwardNew | ForwardStateless | ForwardTableFull);
+    u64::from(left) + taken_back
 }
 
 impl Tables for MemoryTables {
@@ -210,6 +230,7 @@ impl Tables for MemoryTables {
         if let Some(load) = self.loads.borrow_mut().get_mut(index as usize) {
             load.active = load.active.wrapping_add(delta.active);
             load.inactive = load.inactive.wrapping_add(delta.inactive);
+            load.persistent = load.persistent.wrapping_add(delta.persistent);
         }
     }
 
@@ -255,5 +276,9 @@ impl Tables for MemoryTables {
 
     fn count_verdict(&self, verdict: Verdict) {
         *self.verdicts.borrow_mut().entry(verdict).or_default() += 1;
+    }
+
+    fn take_back_known(&self) {
+        self.taken_back.set(self.taken_back.get() + 1);
     }
 }

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     const fn load(active: i32, inactive: i32) -> Load {
-        Load { active, inactive }
+        Load { active, inactive, persistent: 0, overloaded: 0 }
     }
 
     #[test]

@@ -140,7 +140,10 @@ impl Compiled {
             port_be: at.port().to_be(),
             protocol: u16::from(protocol),
         };
-        self.services.push((key, abi::Service { index, scheduler, flags, ring, pool }));
+        self.services.push((
+            key,
+            abi::Service { index, scheduler, flags, ring, pool, port_be: key.port_be, ..Default::default() },
+        ));
         self.cursors.push(written.cursor);
         Ok(())
     }
@@ -157,6 +160,8 @@ impl Compiled {
         }
         let resolved = if written.unresolved { 0 } else { abi::REAL_RESOLVED };
         let available = if written.removed { 0 } else { abi::REAL_AVAILABLE };
+        let local = if written.local { abi::REAL_LOCAL } else { 0 };
+        let translate = if written.translate_source { abi::REAL_TRANSLATE_SOURCE } else { 0 };
         let method = match written.method.as_deref() {
             None | Some("direct") => abi::METHOD_DIRECT_ROUTING,
             Some("tunnel") => abi::METHOD_TUNNEL,
@@ -167,16 +172,19 @@ impl Compiled {
             address: address(written.address),
             macs: abi::Real::macs_of(mac(written)?, DIRECTOR_MAC),
             ifindex: written.ifindex,
-            port_be: port.to_be(),
+            port_be: written.port.unwrap_or(port).to_be(),
             method,
-            flags: resolved | available,
+            flags: resolved | available | local | translate,
+            mtu: written.mtu,
+            source: written.source.map(address).unwrap_or_default(),
             weight: written.weight,
             service,
             upper_threshold: written.upper_threshold,
             lower_threshold: written.lower_threshold,
-            reserved: [0; 3],
+            ..abi::Real::default()
         });
-        self.loads.push(Load { active: written.active, inactive: written.inactive });
+        let (active, inactive) = (written.active, written.inactive);
+        self.loads.push(Load { active, inactive, ..Load::default() });
         self.addresses.push(written.address);
         Ok(self.reals.len() as u32 - 1)
     }
@@ -197,7 +205,10 @@ impl Compiled {
             | if embryonic { abi::FLOW_EMBRYONIC } else { 0 }
             | abi::FLOW_NO_OUTPUT;
         let expires_ns = now_ns.saturating_add_signed(written.expires_in * SECOND_NS as i64);
-        Ok((key, abi::Flow { expires_ns, real: self.real(written.real)?, state, flags, reserved: 0 }))
+        Ok((
+            key,
+            abi::Flow { expires_ns, real: self.real(written.real)?, state, flags, ..Default::default() },
+        ))
     }
 }
 

@@ -103,6 +103,19 @@ pub struct Real {
     /// Its MAC address is not known.
     #[serde(default)]
     pub unresolved: bool,
+    /// The address is one of the director's own.
+    #[serde(default)]
+    pub local: bool,
+    /// Largest packet on the way to it; 0 when unknown.
+    #[serde(default)]
+    pub mtu: u32,
+    /// The director's own address on the way to it.
+    pub source: Option<IpAddr>,
+    /// Source translation.
+    #[serde(default)]
+    pub translate_source: bool,
+    /// Its port, where it is not the service's.
+    pub port: Option<u16>,
     /// Forwarding method: `direct` unless said otherwise.
     pub method: Option<String>,
     /// Upper connection threshold, 0 for none.

@@ -90,7 +90,7 @@ impl Runner {
         let from = self.datapath.tables();
         Ok(Reading {
             counters: from.counters.fold_range(0, tables.reals.len() as u32, sum)?,
-            verdicts: from.verdicts.fold_range(0, VERDICTS_MAX, |a, b| a + b)?,
+            verdicts: from.verdicts.fold_range(0, VERDICTS_MAX, u64::wrapping_add)?,
         })
     }
 
@@ -137,7 +137,9 @@ impl Runner {
         let flow = key.map(|key| self.flow(key)).transpose().map_err(table)?.flatten();
         let to = added.iter().position(|counters| counters.in_packets > 0);
         let ifindex = if verdict.is_forward() { to.map(|real| tables.reals[real].ifindex) } else { None };
+        let ifindex = if verdict == Verdict::ForwardLocal { Some(0) } else { ifindex };
         let expected = match ifindex {
+            Some(_) if verdict == Verdict::ForwardLocal => action::PASS,
             Some(INGRESS) => action::TX,
             Some(_) => action::REDIRECT,
             None if verdict.is_pass() => action::PASS,
@@ -163,19 +165,23 @@ impl Runner {
 pub fn verdict(before: &Reading, after: &Reading) -> Result<Verdict, String> {
     let counted = |verdict: &Verdict| {
         let number = verdict.number() as usize;
-        after.verdicts[number] - before.verdicts[number]
+        after.verdicts[number].wrapping_sub(before.verdicts[number])
     };
+    let taken_back = counted(&Verdict::ForwardKnown).wrapping_neg();
     let verdicts: Vec<(Verdict, u64)> = Verdict::ALL
         .into_iter()
+        .filter(|verdict| *verdict != Verdict::ForwardKnown)
         .map(|verdict| (verdict, counted(&verdict)))
         .filter(|(_, n)| *n > 0)
         .collect();
     let packets: u64 =
         testkit::memory::added(&before.counters, &after.counters).iter().map(|c| c.in_packets).sum();
     match verdicts.as_slice() {
-        [] if packets == 1 => Ok(Verdict::ForwardKnown),
-        [(verdict, 1)] if (packets == 1) == verdict.is_forward() => Ok(*verdict),
-        _ => Err(format!("counters contradict: verdicts {verdicts:?}, {packets} packets to real servers")),
+        [] if packets == 1 && taken_back == 0 => Ok(Verdict::ForwardKnown),
+        [(verdict, 1)] if packets == testkit::memory::packets_of(*verdict, taken_back) => Ok(*verdict),
+        _ => Err(format!(
+            "counters contradict: verdicts {verdicts:?}, {packets} packets of real servers, {taken_back} taken back"
+        )),
     }
 }
 

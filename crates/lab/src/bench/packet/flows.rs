@@ -43,7 +43,7 @@ pub(super) fn established(protocol: Protocol, real: u32) -> Flow {
         _ => (UDP_STATE, FLOW_NO_OUTPUT | FLOW_INACTIVE),
     };
     // The end of time: the first hit sets the real one.
-    Flow { expires_ns: u64::MAX, real, state, flags, reserved: 0 }
+    Flow { expires_ns: u64::MAX, real, state, flags, ..Flow::default() }
 }
 
 /// Fills the established table with the flows of one family and protocol.

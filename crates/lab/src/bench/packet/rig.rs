@@ -241,7 +241,7 @@ impl Rig {
         let key: FlowKey = flows::key(Family::Ipv4, Protocol::Tcp, CLIENT_AGAIN);
         let flags = FLOW_EMBRYONIC | FLOW_NO_OUTPUT;
         let state = TcpState::SynRecv as u8;
-        let flow = Flow { expires_ns: u64::MAX, real: *real, state, flags, reserved: 0 };
+        let flow = Flow { expires_ns: u64::MAX, real: *real, state, flags, ..Flow::default() };
         Ok(self.tables(at)?.embryonic.put(&key, &flow, Put::Any)?)
     }
 

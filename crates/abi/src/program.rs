@@ -1,0 +1,49 @@
+//! The programs behind the entry, by their places in the tail-call table.
+
+/// A program that another one hands a packet to. The entry serves the commonest case itself; one program for
+/// everything would be more than the verifier of 6.1 takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Program {
+    /// Places a packet of no known flow.
+    Schedule = 0,
+    /// Sends an ICMP error to the sender.
+    Answer = 1,
+}
+
+/// Places of the tail-call table.
+pub const PROGRAMS_MAX: u32 = 16;
+
+impl Program {
+    /// Every program behind the entry.
+    pub const ALL: [Self; 2] = [Self::Schedule, Self::Answer];
+
+    /// Its place in the tail-call table.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(self) -> u32 {
+        self as u32
+    }
+
+    /// Its name in the eBPF object.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_place_of_its_own() {
+        for pair in Program::ALL.windows(2) {
+            assert!(pair[0].place() < pair[1].place());
+        }
+        assert!(Program::ALL.iter().all(|program| program.place() < PROGRAMS_MAX));
+    }
+}

@@ -331,13 +331,18 @@ impl Director {
 
 /// The next hops in the tables.
 fn inherited_neighbours(tables: &Tables) -> Neighbours {
-    let resolved = tables.reals.values().filter(|real| real.flags & abi::REAL_RESOLVED != 0);
+    let reachable = abi::REAL_RESOLVED | abi::REAL_LOCAL;
+    let resolved = tables.reals.values().filter(|real| real.flags & reachable != 0);
     resolved
         .map(|real| {
+            let source = (real.source != abi::Address::default()).then(|| crate::convert::ip(&real.source));
             let resolved = Resolved {
+                local: real.flags & abi::REAL_LOCAL != 0,
                 ifindex: real.ifindex,
                 destination_mac: real.destination_mac(),
                 source_mac: real.source_mac(),
+                mtu: real.mtu,
+                source,
             };
             (crate::convert::ip(&real.address), resolved)
         })

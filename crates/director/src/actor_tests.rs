@@ -198,6 +198,12 @@ fn a_change_that_cannot_be_saved_is_undone() {
     assert_eq!(read.reals, tables.reals);
 }
 
+/// A next hop behind the interface of this index.
+fn next_hop(ifindex: u32) -> Resolved {
+    let source = Some([10, 0, 0, 254].into());
+    Resolved { ifindex, destination_mac: [2; 6], source_mac: [4; 6], mtu: 1500, source, local: false }
+}
+
 #[test]
 fn next_hops_and_timeouts_reach_the_tables() {
     if let Err(reason) = testkit::need_bpf() {
@@ -208,13 +214,17 @@ fn next_hops_and_timeouts_reach_the_tables() {
     let index = director.layout.real_index(&service(), &real(1)).expect("index");
     let read = |director: &Director| director.maps().reals.get(index).expect("read").expect("inside");
     assert_eq!(read(&director).flags & REAL_RESOLVED, 0);
-    let next_hop = Resolved { ifindex: 7, destination_mac: [2; 6], source_mac: [4; 6] };
-    director.neighbours_changed(vec![(real(1).address, Some(next_hop))]);
+    let to_7 = next_hop(7);
+    director.neighbours_changed(vec![(real(1).address, Some(to_7))]);
     let found = read(&director);
     assert_eq!((found.ifindex, found.destination_mac(), found.source_mac()), (7, [2; 6], [4; 6]));
     assert_ne!(found.flags & REAL_RESOLVED, 0);
+    assert_eq!((found.mtu, found.source), (1500, crate::convert::address([10, 0, 0, 254].into())));
     director.neighbours_changed(vec![(real(1).address, None)]);
     assert_eq!(read(&director).flags & REAL_RESOLVED, 0);
+    let local = Resolved { local: true, ..Resolved::default() };
+    director.neighbours_changed(vec![(real(1).address, Some(local))]);
+    assert_eq!(read(&director).flags & (REAL_RESOLVED | abi::REAL_LOCAL), abi::REAL_LOCAL);
 
     let timeouts = Timeouts { tcp_s: 10, tcp_fin_s: 0, udp_s: 30 };
     assert_eq!(change(&mut director, vec![Change::SetTimeouts { timeouts }]), [None]);
@@ -261,8 +271,8 @@ fn taking_over_changes_nothing_that_is_right_and_mends_what_is_not() {
     let mut first = open().expect("new");
     assert!(!first.adopted);
     change(&mut first, vec![add_service(), add_real(1), add_real(2), add_real(3), delete_real(2)]);
-    let next_hop = Resolved { ifindex: 7, destination_mac: [2; 6], source_mac: [4; 6] };
-    first.neighbours_changed(vec![(real(1).address, Some(next_hop)), (real(3).address, Some(next_hop))]);
+    let to_7 = next_hop(7);
+    first.neighbours_changed(vec![(real(1).address, Some(to_7)), (real(3).address, Some(to_7))]);
     let index = first.layout.service_index(&service()).expect("index");
     first.maps().cursors.put(index, &12_345).expect("put");
     let before = tables::read(first.maps()).expect("read");
@@ -309,9 +319,9 @@ fn a_known_flow_and_a_new_one_are_explained() {
     }
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut director = with_three(&directory);
-    let next_hop = Some(Resolved { ifindex: 1, destination_mac: [2; 6], source_mac: [4; 6] });
+    let to_1 = Some(next_hop(1));
     let reals: [IpAddr; 2] = [real(2).address, "2001:db8::2".parse().expect("address")];
-    director.neighbours_changed(reals.map(|address| (address, next_hop)).to_vec());
+    director.neighbours_changed(reals.map(|address| (address, to_1)).to_vec());
 
     let index = director.layout.real_index(&service(), &real(2)).expect("index");
     let known = FlowKey {

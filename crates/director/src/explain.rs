@@ -42,6 +42,10 @@ impl Director {
             let real = live.maps.reals.get(index).ok().flatten()?;
             let port_be = if real.port_be == 0 { key.virtual_port_be } else { real.port_be };
             let to = SocketAddr::new(ip(&real.address), u16::from_be(port_be));
+            if real.flags & abi::REAL_LOCAL != 0 {
+                steps.push(format!("{to} is this machine: left to its own stack"));
+                return Some(to);
+            }
             let names = kernel::interface_names();
             let interface = names.get(&real.ifindex).map_or("an interface that is gone", String::as_str);
             steps.push(format!("sent to {to} by {interface}, weight {}", real.weight));

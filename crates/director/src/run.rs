@@ -340,19 +340,32 @@ impl Drop for AbortOnDrop {
 }
 
 fn news(event: NeighbourEvent) -> (IpAddr, Option<Resolved>) {
-    let resolved = event.resolved.map(|it| Resolved {
-        ifindex: it.interface_index,
-        destination_mac: it.destination.0,
-        source_mac: it.source.0,
-    });
-    match &event.resolved {
-        Some(it) => tracing::info!(
-            address = %event.address, mac = %crate::convert::mac(&it.destination.0), interface = it.interface_index,
-            "next hop"
-        ),
-        None => tracing::warn!(address = %event.address, "next hop lost"),
-    }
-    (event.address, resolved)
+    let address = event.address;
+    let resolved = match event.resolved {
+        Some(host::Resolved::Hop(hop)) => {
+            tracing::info!(
+                %address, mac = %crate::convert::mac(&hop.destination.0), interface = hop.interface_index,
+                mtu = hop.mtu, "next hop"
+            );
+            Some(Resolved {
+                local: false,
+                ifindex: hop.interface_index,
+                destination_mac: hop.destination.0,
+                source_mac: hop.source.0,
+                mtu: hop.mtu,
+                source: hop.source_address,
+            })
+        }
+        Some(host::Resolved::Local) => {
+            tracing::info!(%address, "an address of this machine: packets are left to it");
+            Some(Resolved { local: true, ..Resolved::default() })
+        }
+        None => {
+            tracing::warn!(%address, "next hop lost");
+            None
+        }
+    };
+    (address, resolved)
 }
 
 fn handle(director: &mut Director, request: Request) {

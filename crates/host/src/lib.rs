@@ -15,6 +15,6 @@ pub mod xdp;
 
 pub use interface::{Interface, XdpMode};
 pub use mac::MacAddress;
-pub use neighbours::{NeighbourEvent, Neighbours, Resolved};
+pub use neighbours::{Hop, NeighbourEvent, Neighbours, Resolved};
 pub use netns::Namespace;
 pub use route::Route;

@@ -3,7 +3,9 @@
 use crate::netlink::{Netlink, NetlinkError, failed};
 use futures_util::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
+};
 use std::net::IpAddr;
 
 /// The kernel's answer for one destination.
@@ -17,6 +19,9 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Whether the destination is an address of this machine.
     pub local: bool,
+    /// Largest packet in bytes, where the route has a limit of its own or the kernel has learned of one (path MTU
+    /// discovery); else the interface's holds.
+    pub mtu: Option<u32>,
 }
 
 /// No route was found.
@@ -73,7 +78,7 @@ impl Route {
         if !local && kind != RouteType::Unicast {
             return None;
         }
-        let (mut interface_index, mut next_hop, mut source) = (None, destination, None);
+        let (mut interface_index, mut next_hop, mut source, mut mtu) = (None, destination, None, None);
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Oif(index) => interface_index = Some(*index),
@@ -81,10 +86,18 @@ impl Route {
                 RouteAttribute::Via(RouteVia::Inet6(address)) => next_hop = IpAddr::V6(*address),
                 RouteAttribute::Via(RouteVia::Inet(address)) => next_hop = IpAddr::V4(*address),
                 RouteAttribute::PrefSource(address) => source = ip(address),
+                RouteAttribute::Metrics(metrics) => mtu = metrics.iter().find_map(mtu_of),
                 _ => {}
             }
         }
-        Some(Self { interface_index: interface_index?, next_hop, source, local })
+        Some(Self { interface_index: interface_index?, next_hop, source, local, mtu })
+    }
+}
+
+fn mtu_of(metric: &RouteMetric) -> Option<u32> {
+    match metric {
+        RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@
 use host::neighbours::machine::Timing;
 use host::netlink::Netlink;
 use host::xdp::{PassError, attach_pass, detach};
-use host::{Interface, Namespace, NeighbourEvent, Neighbours, Resolved, Route, XdpMode};
+use host::{Hop, Interface, Namespace, NeighbourEvent, Neighbours, Resolved, Route, XdpMode};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
@@ -84,8 +84,18 @@ fn timing() -> Timing {
     Timing { refresh: Duration::from_secs(4), ..Timing::default() }
 }
 
-/// The next event about `about`, others passed over.
-async fn next(events: &mut Receiver<NeighbourEvent>, about: IpAddr) -> Option<Resolved> {
+/// The hop that the next event about `about` tells, others passed over.
+async fn next(events: &mut Receiver<NeighbourEvent>, about: IpAddr) -> Option<Hop> {
+    next_resolved(events, about).await.map(hop)
+}
+
+fn hop(resolved: Resolved) -> Hop {
+    let Resolved::Hop(hop) = resolved else { panic!("{resolved:?}") };
+    hop
+}
+
+/// What the next event about `about` tells, others passed over.
+async fn next_resolved(events: &mut Receiver<NeighbourEvent>, about: IpAddr) -> Option<Resolved> {
     tokio::time::timeout(WAIT, async {
         loop {
             let event = events.recv().await.expect("service runs");
@@ -109,7 +119,7 @@ fn both_families_are_resolved_and_followed() {
         let mut seen = std::collections::BTreeMap::new();
         while seen.len() < 2 {
             let event = tokio::time::timeout(WAIT, events.recv()).await.expect("in time").expect("event");
-            seen.insert(event.address, event.resolved.expect("resolved"));
+            seen.insert(event.address, hop(event.resolved.expect("resolved")));
         }
         for resolved in seen.values() {
             assert_eq!(resolved.destination.to_string(), "02:00:00:00:00:02");
@@ -119,7 +129,7 @@ fn both_families_are_resolved_and_followed() {
         ip(&format!("-n {theirs} link set eth0 address 02:00:00:00:00:99"));
         for _ in 0..2 {
             let event = tokio::time::timeout(WAIT, events.recv()).await.expect("in time").expect("event");
-            let resolved = event.resolved.expect("never lost in between");
+            let resolved = hop(event.resolved.expect("never lost in between"));
             assert_eq!(resolved.destination.to_string(), "02:00:00:00:00:99", "{event:?}");
         }
     });
@@ -193,6 +203,7 @@ fn routes_name_interface_next_hop_and_source() {
             next_hop: address(THEIRS_V4),
             source: Some(address(OURS_V4)),
             local: false,
+            mtu: None,
         };
         assert_eq!(far, expected);
         let near = Route::to(&netlink, address(THEIRS_V6)).await.expect("route");
@@ -204,6 +215,35 @@ fn routes_name_interface_next_hop_and_source() {
             let error = Route::to(&netlink, address(nowhere)).await.expect_err("no route");
             assert_eq!(error.to_string(), format!("there is no route to {nowhere}"));
         }
+    });
+}
+
+#[test]
+fn mtu_source_and_locality_are_followed() {
+    let Some(pair) = Pair::new("mtu") else { return };
+    let ours = pair.ours.clone();
+    let far = address("198.51.100.7");
+    ip(&format!("-n {ours} route add 198.51.100.0/24 via {THEIRS_V4}"));
+    pair.inside(async || {
+        let (neighbours, mut events) = Neighbours::start(timing()).await.expect("service");
+        neighbours.watch(BTreeSet::from([far])).await.expect("watch");
+        let told = next(&mut events, far).await.expect("resolved");
+        assert_eq!((told.mtu, told.source_address), (1500, Some(address(OURS_V4))));
+        ip(&format!("-n {ours} route change 198.51.100.0/24 via {THEIRS_V4} mtu 1400"));
+        assert_eq!(next(&mut events, far).await.expect("resolved").mtu, 1400);
+        ip(&format!("-n {ours} link set eth0 mtu 1300"));
+        assert_eq!(next(&mut events, far).await.expect("resolved").mtu, 1300);
+        ip(&format!("-n {ours} address add 192.0.2.9/24 dev eth0"));
+        ip(&format!("-n {ours} route change 198.51.100.0/24 via {THEIRS_V4} src 192.0.2.9"));
+        let told = next(&mut events, far).await.expect("resolved");
+        assert_eq!((told.mtu, told.source_address), (1300, Some(address("192.0.2.9"))));
+        ip(&format!("-n {ours} address add {far}/32 dev lo"));
+        assert_eq!(next_resolved(&mut events, far).await, Some(Resolved::Local));
+
+        let theirs = address(THEIRS_V6);
+        neighbours.watch(BTreeSet::from([theirs])).await.expect("watch");
+        let told = next(&mut events, theirs).await.expect("resolved");
+        assert_eq!((told.mtu, told.source_address), (1300, Some(address("2001:db8::1"))));
     });
 }
 

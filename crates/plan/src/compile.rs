@@ -8,26 +8,32 @@ use crate::model::{Model, RealEntry, ServiceEntry};
 use crate::ring::{self, Entry, RingState};
 use crate::tables::Tables;
 use abi::{
-    Address, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_RESOLVED, Real,
-    Service, ServiceKey, Settings, Slot, Span, TcpState,
+    Address, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_LOCAL,
+    REAL_RESOLVED, Real, Service, ServiceKey, Settings, Slot, Span, TcpState,
 };
 use api::{Forwarding, RealId, RealSpec, Scheduler, ServiceId, Timeouts};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// How to reach an address on the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How to reach an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
+    /// Whether it is an address of this machine; then nothing else here means anything.
+    pub local: bool,
     /// Index of the interface packets leave by.
     pub ifindex: u32,
     /// Hardware address of the next hop.
     pub destination_mac: [u8; 6],
     /// Hardware address of that interface.
     pub source_mac: [u8; 6],
+    /// Largest IP packet on the way, in bytes; 0 when unknown.
+    pub mtu: u32,
+    /// The director's own address on the way, of the same family.
+    pub source: Option<IpAddr>,
 }
 
-/// Addresses whose next hop is known.
+/// Addresses whose next hop is known, and those of this machine.
 pub type Neighbours = BTreeMap<IpAddr, Resolved>;
 
 /// The packet path's cursors, by service index; a missing one is 0.
@@ -367,10 +373,16 @@ fn real_row(service: u32, id: &RealId, spec: Option<&RealSpec>, neighbours: &Nei
         real.upper_threshold = spec.upper_threshold;
         real.lower_threshold = spec.lower_threshold;
     }
-    if let Some(next_hop) = neighbours.get(&id.address) {
-        real.flags |= REAL_RESOLVED;
-        real.ifindex = next_hop.ifindex;
-        real.macs = Real::macs_of(next_hop.destination_mac, next_hop.source_mac);
+    match neighbours.get(&id.address) {
+        None => {}
+        Some(Resolved { local: true, .. }) => real.flags |= REAL_LOCAL,
+        Some(next_hop) => {
+            real.flags |= REAL_RESOLVED;
+            real.ifindex = next_hop.ifindex;
+            real.macs = Real::macs_of(next_hop.destination_mac, next_hop.source_mac);
+            real.mtu = next_hop.mtu;
+            real.source = next_hop.source.map(address).unwrap_or_default();
+        }
     }
     real
 }

@@ -5,7 +5,7 @@ use crate::{
     AdoptError, Compiled, Cursors, Layout, LayoutFull, Model, Neighbours, Options, Resolved, TableChange,
     Tables, compile, diff,
 };
-use abi::{REAL_AVAILABLE, REAL_RESOLVED};
+use abi::{REAL_AVAILABLE, REAL_LOCAL, REAL_RESOLVED};
 use api::{Change, Changes, RealId, RealSpec, Refusal, RefusalKind, ServiceId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -234,7 +234,9 @@ fn neighbours_and_options_reach_the_tables() {
     let mut model = model(&[add_service("rr"), add_real(1, 7)]);
     let timeouts = api::Timeouts { tcp_s: 10, tcp_fin_s: 0, udp_s: 30 };
     model.apply(&Change::SetTimeouts { timeouts }).expect("in range");
-    let next_hop = Resolved { ifindex: 4, destination_mac: [2; 6], source_mac: [4; 6] };
+    let source = Some([10, 0, 0, 99].into());
+    let next_hop =
+        Resolved { ifindex: 4, destination_mac: [2; 6], source_mac: [4; 6], mtu: 1400, source, local: false };
     let neighbours = Neighbours::from([(real(1).address, next_hop)]);
     let mut layout = Layout::new(model.options().limits);
     let compiled = compile(&mut layout, &model, &neighbours, &Cursors::new()).expect("there is room");
@@ -242,11 +244,19 @@ fn neighbours_and_options_reach_the_tables() {
     assert_eq!(real.flags, REAL_AVAILABLE | REAL_RESOLVED);
     assert_eq!((real.ifindex, real.destination_mac(), real.source_mac()), (4, [2; 6], [4; 6]));
     assert_eq!((real.weight, real.port_be), (7, 80_u16.to_be()));
+    assert_eq!((real.mtu, real.source), (1400, abi::Address::v4([10, 0, 0, 99])));
     let settings = compiled.tables.settings;
     let state = |state: abi::TcpState| settings.tcp_timeout_ns[state as usize] / 1_000_000_000;
     assert_eq!((state(abi::TcpState::Established), state(abi::TcpState::FinWait)), (10, 120));
     assert_eq!(settings.udp_timeout_ns, 30_000_000_000);
     assert_eq!(compiled.new_reals, [0]);
+
+    // An address of the director itself.
+    let neighbours =
+        Neighbours::from([(self::real(1).address, Resolved { local: true, ..Resolved::default() })]);
+    let compiled = compile(&mut layout, &model, &neighbours, &Cursors::new()).expect("there is room");
+    let real = compiled.tables.reals[&0];
+    assert_eq!((real.flags, real.ifindex), (REAL_AVAILABLE | REAL_LOCAL, 0));
 }
 
 #[test]
@@ -349,7 +359,6 @@ fn refusals_are_those_of_the_kernel() {
         (at("255.255.255.255"), Invalid),
         (at("0.0.0.0"), Invalid),
         (at("fe80::1"), Invalid),
-        (at("127.0.0.1"), Unsupported),
         (with(masquerade, 2), Unsupported),
         (with(RealSpec { upper_threshold: 5, ..real_spec(1) }, 2), Unsupported),
         (port, Invalid),

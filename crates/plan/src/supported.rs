@@ -59,10 +59,5 @@ pub(crate) fn real(id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
             "real server {id}: connection thresholds (-x, -y) are not in this release; limit it by its weight"
         )));
     }
-    if id.address.is_loopback() {
-        return Err(unsupported(format!(
-            "real server {id}: the director itself as real server is not in this release; name another machine"
-        )));
-    }
     Ok(())
 }

@@ -15,6 +15,7 @@
 //!
 //! `now` is a monotonic time since any fixed point.
 
+use crate::interface::Interface;
 use crate::mac::MacAddress;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,13 +23,26 @@ use std::time::Duration;
 
 /// Where packets to an address go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// Interface they leave by.
+pub enum Resolved {
+    /// To this machine itself: the address is one of its own, and no neighbour is needed.
+    Local,
+    /// Over a link.
+    Hop(Hop),
+}
+
+/// What a packet to an address must carry, and how it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Interface it leaves by.
     pub interface_index: u32,
-    /// Their Ethernet destination: the next hop's MAC.
+    /// Its Ethernet destination: the next hop's MAC.
     pub destination: MacAddress,
-    /// Their Ethernet source: the interface's MAC.
+    /// Its Ethernet source: the interface's MAC.
     pub source: MacAddress,
+    /// Largest IP packet on the way, in bytes: what the route says, or else the interface.
+    pub mtu: u32,
+    /// Address this machine would send from, of the same family as the address; if the kernel names one.
+    pub source_address: Option<IpAddr>,
 }
 
 /// A change worth telling.
@@ -47,6 +61,22 @@ pub struct Path {
     pub interface_index: u32,
     /// Whose MAC is needed: the address itself or a gateway.
     pub next_hop: IpAddr,
+}
+
+/// The way to a watched address, by the kernel's routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// There is none to go: it is an address of this machine.
+    Local,
+    /// Over a link.
+    Link {
+        /// The first step.
+        path: Path,
+        /// Largest packet in bytes, where the route has a limit of its own.
+        mtu: Option<u32>,
+        /// Address this machine would send from, if the kernel names one.
+        source_address: Option<IpAddr>,
+    },
 }
 
 /// What the kernel says of a neighbour.
@@ -68,7 +98,7 @@ pub enum Report {
 /// What the driver is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Look up the route to this address and answer with [`Machine::on_path`].
+    /// Look up the route to this address and answer with [`Machine::on_way`].
     LookUp(IpAddr),
     /// Have the kernel ask everybody on the link for this neighbour's MAC.
     Resolve(Path),
@@ -115,7 +145,7 @@ enum Entry {
 
 #[derive(Debug)]
 struct Target {
-    path: Option<Path>,
+    way: Option<Way>,
     entry: Entry,
     route_due: Duration,
     /// When to ask next; `None` for an entry an operator fixed, and without a path.
@@ -128,6 +158,7 @@ struct Target {
 struct Link {
     up: bool,
     mac: Option<MacAddress>,
+    mtu: u32,
 }
 
 /// The machine. Feed it, then take its [`Machine::actions`].
@@ -152,7 +183,7 @@ impl Machine {
         self.targets.retain(|address, _| addresses.contains(address));
         for address in addresses {
             self.targets.entry(*address).or_insert(Target {
-                path: None,
+                way: None,
                 entry: Entry::Unknown,
                 route_due: now,
                 ask_due: None,
@@ -171,11 +202,13 @@ impl Machine {
         self.tick(now);
     }
 
-    /// The answer to [`Action::LookUp`]; `None` when there is no way, or the address is this machine's own.
-    pub fn on_path(&mut self, address: IpAddr, path: Option<Path>, now: Duration) {
+    /// The answer to [`Action::LookUp`]; `None` when there is no way.
+    pub fn on_way(&mut self, address: IpAddr, way: Option<Way>, now: Duration) {
         let Some(target) = self.targets.get_mut(&address) else { return };
-        if target.path != path {
-            target.path = path;
+        let before = target.path();
+        target.way = way;
+        let path = target.path();
+        if before != path {
             target.entry = Entry::Unknown;
             target.pause = self.timing.retry_min;
             target.ask_due = path.map(|_| now);
@@ -185,10 +218,11 @@ impl Machine {
     }
 
     /// An interface appeared or changed.
-    pub fn on_link(&mut self, index: u32, up: bool, mac: Option<MacAddress>, now: Duration) {
-        let before = self.links.insert(index, Link { up, mac });
+    pub fn on_link(&mut self, link: &Interface, now: Duration) {
+        let Interface { index, up, mac, mtu, .. } = *link;
+        let before = self.links.insert(index, Link { up, mac, mtu });
         let came_up = up && !before.is_some_and(|link| link.up);
-        let through = |target: &&mut Target| target.path.is_some_and(|path| path.interface_index == index);
+        let through = |target: &&mut Target| target.path().is_some_and(|path| path.interface_index == index);
         for target in self.targets.values_mut().filter(through).filter(|_| came_up) {
             target.ask_due = Some(now);
             target.pause = self.timing.retry_min;
@@ -207,7 +241,7 @@ impl Machine {
     pub fn on_report(&mut self, interface_index: u32, next_hop: IpAddr, report: Report, now: Duration) {
         let path = Path { interface_index, next_hop };
         let concerned: Vec<IpAddr> =
-            self.targets.iter().filter(|(_, t)| t.path == Some(path)).map(|(a, _)| *a).collect();
+            self.targets.iter().filter(|(_, t)| t.path() == Some(path)).map(|(a, _)| *a).collect();
         for address in concerned {
             if let Some(target) = self.targets.get_mut(&address) {
                 target.report(report, &self.timing, now);
@@ -275,14 +309,31 @@ impl Machine {
 }
 
 impl Target {
+    /// The first step towards it, if there is one to go.
+    fn path(&self) -> Option<Path> {
+        match self.way? {
+            Way::Local => None,
+            Way::Link { path, .. } => Some(path),
+        }
+    }
+
     fn resolved(&self, links: &BTreeMap<u32, Link>) -> Option<Resolved> {
-        let path = self.path?;
+        let (path, mtu, source_address) = match self.way? {
+            Way::Local => return Some(Resolved::Local),
+            Way::Link { path, mtu, source_address } => (path, mtu, source_address),
+        };
         let link = links.get(&path.interface_index).filter(|link| link.up)?;
         let destination = match self.entry {
             Entry::Valid(mac) | Entry::Doubtful(mac, _) => mac,
             Entry::Unknown | Entry::Gone => return None,
         };
-        Some(Resolved { interface_index: path.interface_index, destination, source: link.mac? })
+        Some(Resolved::Hop(Hop {
+            interface_index: path.interface_index,
+            destination,
+            source: link.mac?,
+            mtu: mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+            source_address,
+        }))
     }
 
     fn report(&mut self, report: Report, timing: &Timing, now: Duration) {
@@ -324,7 +375,7 @@ impl Target {
 
     /// The question that is due, if one is.
     fn ask(&mut self, timing: &Timing, now: Duration) -> Option<Action> {
-        let path = self.path?;
+        let path = self.path()?;
         if self.ask_due? > now {
             return None;
         }

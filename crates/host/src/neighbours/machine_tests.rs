@@ -19,8 +19,22 @@ fn path() -> Path {
     Path { interface_index: ETH, next_hop: address() }
 }
 
+fn link(up: bool, mac: MacAddress, mtu: u32) -> Interface {
+    let name = "eth0".to_owned();
+    Interface { index: ETH, name, mac: Some(mac), up, mtu, xdp: None, xdp_program_id: None }
+}
+
+/// A way without limits or a source of its own.
+fn way(path: Path) -> Option<Way> {
+    Some(Way::Link { path, mtu: None, source_address: None })
+}
+
+fn hop(destination: MacAddress) -> Hop {
+    Hop { interface_index: ETH, destination, source: OURS, mtu: 1500, source_address: None }
+}
+
 fn resolved(destination: MacAddress) -> Option<Resolved> {
-    Some(Resolved { interface_index: ETH, destination, source: OURS })
+    Some(Resolved::Hop(hop(destination)))
 }
 
 fn tell(resolved: Option<Resolved>) -> Action {
@@ -30,10 +44,10 @@ fn tell(resolved: Option<Resolved>) -> Action {
 /// A machine at second 0 that watches one address with a valid entry.
 fn valid() -> Machine {
     let mut machine = Machine::new(Timing::default());
-    machine.on_link(ETH, true, Some(OURS), s(0));
+    machine.on_link(&link(true, OURS, 1500), s(0));
     machine.watch(&[address()], s(0));
     assert_eq!(machine.actions(), [Action::LookUp(address())]);
-    machine.on_path(address(), Some(path()), s(0));
+    machine.on_way(address(), way(path()), s(0));
     assert_eq!(machine.actions(), [Action::Resolve(path())]);
     machine.on_report(ETH, address(), Report::Valid(THEIRS), s(0));
     assert_eq!(machine.actions(), [tell(resolved(THEIRS))]);
@@ -137,10 +151,10 @@ fn an_entry_an_operator_fixed_is_left_alone() {
 #[test]
 fn the_link_decides_too() {
     let mut machine = valid();
-    machine.on_link(ETH, false, Some(OURS), s(1));
+    machine.on_link(&link(false, OURS, 1500), s(1));
     assert_eq!(machine.actions(), [tell(None)]);
-    machine.on_link(ETH, true, Some(OTHER), s(2));
-    let expected = Resolved { interface_index: ETH, destination: THEIRS, source: OTHER };
+    machine.on_link(&link(true, OTHER, 1500), s(2));
+    let expected = Resolved::Hop(Hop { source: OTHER, ..hop(THEIRS) });
     assert_eq!(machine.actions()[0], tell(Some(expected)));
     machine.on_link_gone(ETH);
     assert!(machine.actions().contains(&tell(None)));
@@ -152,10 +166,10 @@ fn a_gateway_stands_for_all_behind_it() {
     let far: [IpAddr; 2] =
         [IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2))];
     let mut machine = Machine::new(Timing::default());
-    machine.on_link(ETH, true, Some(OURS), s(0));
+    machine.on_link(&link(true, OURS, 1500), s(0));
     machine.watch(&far, s(0));
     for address in far {
-        machine.on_path(address, Some(Path { interface_index: ETH, next_hop: gateway }), s(0));
+        machine.on_way(address, way(Path { interface_index: ETH, next_hop: gateway }), s(0));
     }
     machine.actions();
     machine.on_report(ETH, gateway, Report::Valid(THEIRS), s(0));
@@ -169,14 +183,47 @@ fn another_route_starts_over_and_no_route_is_a_loss() {
     let mut machine = valid();
     machine.on_routes_changed(s(1));
     assert_eq!(machine.actions(), [Action::LookUp(address())]);
-    machine.on_path(address(), Some(path()), s(1));
+    machine.on_way(address(), way(path()), s(1));
     assert_eq!(machine.actions(), [], "the same route changes nothing");
     let other = Path { interface_index: 3, next_hop: address() };
-    machine.on_path(address(), Some(other), s(2));
+    machine.on_way(address(), way(other), s(2));
     assert_eq!(machine.actions(), [tell(None), Action::Resolve(other)]);
-    machine.on_path(address(), None, s(3));
+    machine.on_way(address(), None, s(3));
     machine.tick(s(4));
     assert_eq!(machine.actions(), []);
+}
+
+#[test]
+fn the_way_says_how_long_packets_may_be_and_where_they_come_from() {
+    let mut machine = valid();
+    let told = |machine: &mut Machine, mtu, source_address| {
+        let expected = Resolved::Hop(Hop { mtu, source_address, ..hop(THEIRS) });
+        assert_eq!(machine.actions(), [tell(Some(expected))]);
+    };
+    machine.on_link(&link(true, OURS, 9000), s(1));
+    told(&mut machine, 9000, None);
+    // The route's own limit, then one that the interface cannot keep.
+    let source_address = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)));
+    machine.on_way(address(), Some(Way::Link { path: path(), mtu: Some(1400), source_address }), s(2));
+    told(&mut machine, 1400, source_address);
+    machine.on_way(address(), Some(Way::Link { path: path(), mtu: Some(65_535), source_address }), s(3));
+    told(&mut machine, 9000, source_address);
+    // Nothing of it asks for the neighbour again.
+    machine.on_way(address(), way(path()), s(4));
+    told(&mut machine, 9000, None);
+}
+
+#[test]
+fn an_address_of_this_machine_needs_no_neighbour() {
+    let mut machine = valid();
+    machine.on_way(address(), Some(Way::Local), s(1));
+    assert_eq!(machine.actions(), [tell(Some(Resolved::Local))]);
+    machine.tick(s(20));
+    assert_eq!(machine.actions(), [], "nobody is asked");
+    machine.on_link_gone(ETH);
+    assert_eq!(machine.actions(), []);
+    machine.on_way(address(), way(path()), s(21));
+    assert_eq!(machine.actions(), [tell(None), Action::Resolve(path())]);
 }
 
 #[test]
@@ -223,10 +270,10 @@ proptest! {
         for step in steps {
             match step {
                 Step::Report(report) => machine.on_report(ETH, address(), report, now),
-                Step::Link(up, mac) => machine.on_link(ETH, up, Some(mac), now),
+                Step::Link(up, mac) => machine.on_link(&link(up, mac, 1500), now),
                 Step::Path(there) => {
                     has_path = there;
-                    machine.on_path(address(), there.then(path), now);
+                    machine.on_way(address(), there.then(path).and_then(way), now);
                 }
                 Step::Wait(seconds) => {
                     now += s(seconds);

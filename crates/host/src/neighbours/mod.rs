@@ -1,5 +1,6 @@
 //! Neighbours resolved ahead of the packets: for each watched address, the interface and both Ethernet
-//! addresses a packet to it must carry.
+//! addresses a packet to it must carry, how long it may be and where it says it comes from; or that the address
+//! is this machine's own.
 //!
 //! [`machine`] decides, on events and a clock it is given; [`service`] carries its actions out through
 //! netlink. The packet path of the director bypasses the kernel's neighbour code, so the kernel would see its
@@ -8,5 +9,5 @@
 pub mod machine;
 pub mod service;
 
-pub use machine::{NeighbourEvent, Resolved};
+pub use machine::{Hop, NeighbourEvent, Resolved};
 pub use service::{Neighbours, NeighboursError};

@@ -5,7 +5,7 @@
 //! nothing but unsent questions. Everything is read again every [`RESYNC`] and after an overrun, so a lost
 //! event is a delay, not an error.
 
-use super::machine::{Action, Machine, NeighbourEvent, Path, Report, Timing};
+use super::machine::{Action, Machine, NeighbourEvent, Path, Report, Timing, Way};
 use crate::interface::Interface;
 use crate::mac::MacAddress;
 use crate::netlink::{Event, Events, Netlink, NetlinkError, failed};
@@ -196,7 +196,7 @@ impl Driver {
             RouteNetlinkMessage::DelNeighbour(message) => self.on_neighbour(&message, true),
             RouteNetlinkMessage::NewLink(message) => {
                 let link = Interface::from_message(&message);
-                self.machine.on_link(link.index, link.up, link.mac, now);
+                self.machine.on_link(&link, now);
                 self.routes_soon();
             }
             RouteNetlinkMessage::DelLink(message) => {
@@ -242,17 +242,18 @@ impl Driver {
     }
 
     async fn look_up(&mut self, address: IpAddr) {
-        let path = match Route::to(&self.netlink, address).await {
-            Ok(route) if !route.local => {
-                Some(Path { interface_index: route.interface_index, next_hop: route.next_hop })
+        let way = match Route::to(&self.netlink, address).await {
+            Ok(route) if route.local => Some(Way::Local),
+            Ok(Route { interface_index, next_hop, source, mtu, .. }) => {
+                let path = Path { interface_index, next_hop };
+                Some(Way::Link { path, mtu, source_address: source })
             }
-            Ok(_) => None,
             Err(error) => {
                 debug!(%address, error = &error as &dyn std::error::Error, "no route");
                 None
             }
         };
-        self.machine.on_path(address, path, self.now());
+        self.machine.on_way(address, way, self.now());
     }
 
     /// Has the kernel resolve the address as if it had a packet for it.
@@ -303,7 +304,7 @@ impl Driver {
         let links = Interface::list(&self.netlink).await.map_err(NeighboursError::Interfaces)?;
         for link in links {
             let now = self.now();
-            self.machine.on_link(link.index, link.up, link.mac, now);
+            self.machine.on_link(&link, now);
         }
         Ok(())
     }

@@ -105,8 +105,10 @@ fn add(
         };
         let [_, _, high, low] = number.to_be_bytes();
         let destination_mac = [2, 1, 0, 0, high, low];
-        neighbours
-            .insert(address, Resolved { ifindex: INTERFACE, destination_mac, source_mac: DIRECTOR_MAC });
+        let source_mac = DIRECTOR_MAC;
+        let hop =
+            Resolved { ifindex: INTERFACE, destination_mac, source_mac, mtu: 1500, ..Resolved::default() };
+        neighbours.insert(address, hop);
         let spec = RealSpec {
             forwarding: Forwarding::DirectRouting,
             weight: 1 + number % 3,

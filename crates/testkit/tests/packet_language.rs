@@ -26,6 +26,13 @@ fn plain_packets_read_back_as_written() {
         "ip4 10.0.0.1 > 10.0.0.2 off 1480 proto 17 / bytes 24",
         "ip4 10.0.0.1 > 10.0.0.2 csum 0xdead / tcp 1 > 2 doff 3 syn csum 0x1 / bytes 3",
         "ip4 10.0.0.1 > 10.0.0.2 / udp 1 > 2 len 9 / trailer 0000",
+        "ip4 10.0.0.1 > 10.0.0.2 / ip4 10.0.0.3 > 10.0.0.4 / udp 1 > 53",
+        "ip6 fe80::1 > fe80::2 / ip4 10.0.0.3 > 10.0.0.4 / tcp 1 > 80 syn",
+        "ip4 10.0.0.1 > 10.0.0.2 / gre / ip6 ::1 > ::2 / tcp 1 > 80 syn",
+        "ip4 10.0.0.1 > 10.0.0.2 / gresum / ip4 10.0.0.3 > 10.0.0.4 / udp 1 > 53 / \"query\"",
+        "ip6 fe80::1 > fe80::2 / gresum csum 0x1 / ip4 10.0.0.3 > 10.0.0.4 / udp 1 > 53",
+        "ip4 10.0.0.1 > 10.0.0.2 / udp 40000 > 6080 csum 0x0 / gue / ip4 10.0.0.3 > 10.0.0.4 / tcp 1 > 80",
+        "ip4 10.0.0.1 > 10.0.0.2 / udp 40000 > 6080 / gue opts 8 flags 0x1 / ip6 ::1 > ::2 / udp 1 > 53",
     ] {
         round_trip(&format!("{CLIENT} / {rest}"));
     }

@@ -65,6 +65,7 @@ fn plain_value(field: &Field, header: &Header, next: Option<&Kind>, payload: usi
         Auto::NextType => usize::from(next.and_then(|kind| kind.ethertype).unwrap_or(UNKNOWN_TYPE)),
         Auto::NextProto => usize::from(next.and_then(|kind| kind.protocol).unwrap_or(UNKNOWN_PROTOCOL)),
         Auto::HeaderWords => header.size() / 4,
+        Auto::OptionWords => header.options.len() / 4,
         Auto::ExtensionWords => (header.size() / 8).saturating_sub(1),
         Auto::TotalLength => header.size() + payload,
         Auto::PayloadLength => payload,

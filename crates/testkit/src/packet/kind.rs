@@ -30,6 +30,8 @@ pub(crate) enum Auto {
     HeaderWords,
     /// Own header length in units of eight bytes, the first eight not counted.
     ExtensionWords,
+    /// Length of the variable part in units of four bytes.
+    OptionWords,
     /// Own header and everything after it, in bytes.
     TotalLength,
     /// Everything after the fixed header, in bytes.
@@ -64,6 +66,8 @@ pub(crate) enum Fill {
     /// One IPv6 PadN option.
     PadN,
     Zero,
+    /// Zeroes, of which the field `hlen` counts the words of four bytes.
+    Words,
 }
 
 /// One kind of header.
@@ -332,9 +336,60 @@ const ICMP6: Kind = Kind {
     ..ICMP
 };
 
+/// GRE without optional fields (RFC 2784).
+const GRE: Kind = Kind {
+    word: "gre",
+    fixed: 4,
+    fields: &[
+        field("flags", 0, 16, Show::Hex, Auto::Const(0)),
+        field("type", 16, 16, Show::Hex, Auto::NextType),
+    ],
+    pair: None,
+    positional: &[],
+    fill: Fill::None,
+    ethertype: None,
+    protocol: Some(47),
+};
+
+/// GRE with a checksum, which the first bit of the flags announces.
+const GRESUM: Kind = Kind {
+    word: "gresum",
+    fixed: 8,
+    fields: &[
+        field("flags", 0, 16, Show::Hex, Auto::Const(0x8000)),
+        field("type", 16, 16, Show::Hex, Auto::NextType),
+        field("csum", 32, 16, Show::Hex, Auto::WholeChecksum),
+        field("res", 48, 16, Show::Hex, Auto::Const(0)),
+    ],
+    ..GRE
+};
+
+/// Generic UDP encapsulation, variant 0 (draft-ietf-intarea-gue). Its length counts what `opts` gives.
+const GUE: Kind = Kind {
+    word: "gue",
+    fixed: 4,
+    fields: &[
+        number("ver", 0, 2, 0),
+        flag("control", 2),
+        field("hlen", 3, 5, Show::Dec, Auto::OptionWords),
+        field("proto", 8, 8, Show::Dec, Auto::NextProto),
+        field("flags", 16, 16, Show::Hex, Auto::Const(0)),
+    ],
+    pair: None,
+    positional: &[],
+    fill: Fill::Words,
+    ethertype: None,
+    protocol: None,
+};
+
+/// The port at which GUE is read: the one assigned to it.
+pub(crate) const GUE_PORT: u128 = 6080;
+
 /// Every kind of header the language knows.
-pub(crate) static KINDS: &[Kind] =
-    &[ETH, VLAN, SVLAN, ARP, IP4, IP6, HOPOPTS, DSTOPTS, ROUTING, FRAG, TCP, UDP, SCTP, ICMP, ICMP6];
+pub(crate) static KINDS: &[Kind] = &[
+    ETH, VLAN, SVLAN, ARP, IP4, IP6, HOPOPTS, DSTOPTS, ROUTING, FRAG, TCP, UDP, SCTP, ICMP, ICMP6, GRE,
+    GRESUM, GUE,
+];
 
 /// The kind with this word.
 pub(crate) fn by_word(word: &str) -> Option<&'static Kind> {

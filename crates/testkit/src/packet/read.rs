@@ -19,7 +19,7 @@ pub fn read(bytes: &[u8]) -> Packet {
             at_top = false;
             rest = split_trailer(&header, body, &mut packet);
         }
-        kind = if complete { next_kind(&header) } else { None };
+        kind = if complete { next_kind(&header, rest) } else { None };
         packet.layers.push(Layer::Header(header));
     }
     if !rest.is_empty() {
@@ -41,6 +41,7 @@ fn read_header(kind: &'static Kind, rest: &[u8]) -> (Header, bool) {
             let words = header.fields.get("ihl").or(header.fields.get("doff")).copied().unwrap_or(0);
             (words as usize * 4).checked_sub(kind.fixed)
         }
+        Fill::Words => Some(header.fields.get("hlen").copied().unwrap_or(0) as usize * 4),
         Fill::PadN | Fill::Zero => {
             Some((header.fields.get("len").copied().unwrap_or(0) as usize + 1) * 8 - kind.fixed)
         }
@@ -63,19 +64,28 @@ fn split_trailer<'a>(header: &Header, body: &'a [u8], packet: &mut Packet) -> &'
     }
 }
 
-fn next_kind(header: &Header) -> Option<&'static Kind> {
+/// The kind of what follows a header, of which `rest` begins with.
+fn next_kind(header: &Header, rest: &[u8]) -> Option<&'static Kind> {
     let field = |name: &str| header.fields.get(name).copied().unwrap_or(0);
     if field("off") != 0 && matches!(header.kind.word, "ip4" | "frag") {
         return None;
     }
     match header.kind.word {
         "eth" | "vlan" | "svlan" => kind::by_ethertype(field("type")),
-        "ip4" => kind::by_protocol(field("proto")),
-        "ip6" | "hopopts" | "dstopts" | "routing" | "frag" => kind::by_protocol(field("next")),
+        "ip4" | "gue" => by_protocol(field("proto"), rest),
+        "ip6" | "hopopts" | "dstopts" | "routing" | "frag" => by_protocol(field("next"), rest),
+        "gre" | "gresum" => kind::by_ethertype(field("type")),
+        "udp" if field("dst") == kind::GUE_PORT => kind::by_word("gue"),
         "icmp" if matches!(field("type"), 3 | 4 | 5 | 11 | 12) => kind::by_word("ip4"),
         "icmp6" if field("type") < 128 => kind::by_word("ip6"),
         _ => None,
     }
+}
+
+fn by_protocol(protocol: u128, rest: &[u8]) -> Option<&'static Kind> {
+    let kind = kind::by_protocol(protocol)?;
+    let has_sum = kind.word == "gre" && rest.first().is_some_and(|flags| flags & 0x80 != 0);
+    if has_sum { kind::by_word("gresum") } else { Some(kind) }
 }
 
 /// Drops every field that comes out the same when left to be computed.

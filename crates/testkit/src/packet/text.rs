@@ -235,7 +235,7 @@ fn filled(fill: Fill, size: usize) -> Vec<u8> {
     match fill {
         Fill::None => Vec::new(),
         Fill::Nop => vec![1; size],
-        Fill::Zero => vec![0; size],
+        Fill::Zero | Fill::Words => vec![0; size],
         Fill::PadN => {
             let mut bytes = vec![0; size];
             if let [option, length, ..] = bytes.as_mut_slice() {

@@ -58,10 +58,8 @@ pub struct Service {
     pub mark: u32,
     /// Port it was added with, network order; 0 stands for every port.
     pub port_be: u16,
-    /// `GONE_*`: what becomes of flows whose real server was deleted.
-    pub gone: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: u16,
 }
 
 /// Ring with a cursor: round robin.
@@ -99,15 +97,6 @@ pub const SERVICE_ONE_PACKET: u16 = 4;
 pub const SERVICE_THRESHOLDS: u16 = 8;
 /// Persistence by the Call-ID of SIP.
 pub const SERVICE_SIP: u16 = 16;
-/// A repeated SYN of a flow that never got on goes to another real server.
-pub const SERVICE_RESCUE: u16 = 32;
-
-/// A packet that may open a flow is scheduled anew; others of a flow without its real server are dropped.
-pub const GONE_RESCHEDULE: u8 = 0;
-/// Packets are dropped until the flow ends or the real server comes back, as IPVS does by default.
-pub const GONE_KEEP: u8 = 1;
-/// The client gets a TCP reset at once; a packet that may open a flow is scheduled anew.
-pub const GONE_RESET: u8 = 2;
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 const _: () = assert!(size_of::<Slot>() == 8);

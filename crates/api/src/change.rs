@@ -1,5 +1,6 @@
 //! Requests that change the model, and what became of them.
 
+use crate::policy::PolicyChoices;
 use crate::refusal::Refusal;
 use crate::service::{RealId, RealSpec, ServiceId, ServiceSpec};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,16 @@ pub enum Change {
     Zero {
         /// Which, or all.
         service: Option<ServiceId>,
+    },
+    /// Choose what a service does beyond the classic options, or what all do for which nothing was chosen.
+    SetPolicy {
+        /// Which; `None` is the default of all.
+        service: Option<ServiceId>,
+        /// Forget earlier choices first.
+        #[serde(default)]
+        forget: bool,
+        /// The choices; what is left open stays as it was.
+        choices: PolicyChoices,
     },
     /// Set the three classic timeouts; a 0 keeps the present value.
     SetTimeouts {

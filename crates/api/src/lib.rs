@@ -10,17 +10,20 @@
 //! | `POST /v1/changes` | [`Changes`] | [`Outcomes`] |
 //! | `GET /v1/connections?cursor=N` | | [`Connections`] |
 //! | `GET /v1/verdicts` | | [`Verdicts`] |
+//! | `GET /v1/policies` | | [`Policies`] |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
 mod change;
 mod names;
+mod policy;
 mod refusal;
 mod service;
 mod view;
 
 pub use change::{Change, Changes, Outcomes, Timeouts};
 pub use names::{Family, Protocol, Scheduler};
+pub use policy::{Gone, Policies, Policy, PolicyChoices, ServicePolicy};
 pub use refusal::{Refusal, RefusalKind};
 pub use service::{
     Forwarding, Persistence, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Tunnel, TunnelChecksum,

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     /// Say which real server a flow would go to, and why.
     #[command(after_help = "Example:\n  sluice explain tcp 198.51.100.7:40000 192.0.2.10:80")]
     Explain(ExplainArgs),
+    /// Choose what a service does beyond the classic options, and show what was chosen.
+    Policy(crate::policy::PolicyArgs),
     /// Build a whole cluster on this machine in network namespaces, drive it, and check what it does.
     Demo(lab::demo::Options),
     /// Measure the packet path.

@@ -6,6 +6,7 @@
 mod args;
 mod generate;
 mod ipvsadm;
+mod policy;
 mod show;
 
 use args::{Args, Command};
@@ -36,6 +37,7 @@ fn run(args: Args) -> ExitCode {
         Command::Status(options) => show::status(&options).map_err(Into::into),
         Command::Verdicts(options) => show::verdicts(&options).map_err(Into::into),
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
+        Command::Policy(options) => policy::run(&options).map_err(Into::into),
         Command::Completions(options) => generate::completions(&options).map_err(Into::into),
         Command::Man(options) => generate::man(&options).map_err(Into::into),
         Command::Ipvsadm(_) => Ok(()),

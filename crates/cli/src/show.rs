@@ -16,6 +16,9 @@ pub(crate) enum ShowError {
     /// The answer could not be printed.
     #[error("cannot print the answer")]
     Print(#[source] io::Error),
+    /// The words make no sense together.
+    #[error("{0}")]
+    Words(String),
     /// The two addresses are of different families.
     #[error(
         "the client {client} and the VIP {virtual_address} are of different address families; use both IPv4 or both IPv6"
@@ -52,7 +55,11 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), ShowError> {
     print(&args.show, &answer, explanation_text)
 }
 
-fn print<T: Serialize>(args: &ShowArgs, value: &T, text: fn(&T) -> String) -> Result<(), ShowError> {
+pub(crate) fn print<T: Serialize>(
+    args: &ShowArgs,
+    value: &T,
+    text: fn(&T) -> String,
+) -> Result<(), ShowError> {
     let shown = if args.json {
         serde_json::to_string(value).map_err(|error| ShowError::Print(error.into()))? + "\n"
     } else {

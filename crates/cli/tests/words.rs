@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 16] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
@@ -32,6 +32,10 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         ),
         (&["explain", "tcp", "192.0.2.1:1", "192.0.2.10:99999"], 2, "give an address with its port"),
         (&["explain", "tcp", "192.0.2.1:1", "[2001:db8::1]:80"], 1, "use both IPv4 or both IPv6"),
+        (&["policy", "list", "--gone", "keep"], 1, "a list takes no choices"),
+        (&["policy", "tcp", "192.0.2.1", "--gone", "keep"], 1, "names no service: give a protocol"),
+        (&["policy", "default"], 1, "nothing chosen for default"),
+        (&["policy", "default", "--rescue", "maybe"], 2, "say on or off"),
         (&["demo", "--end", "1x"], 1, "there is no run 1x"),
         (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
     ];
@@ -50,6 +54,7 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
     for words in [
         vec!["status", "--socket", socket],
         vec!["verdicts", "--socket", socket],
+        vec!["policy", "list", "--socket", socket],
         vec!["explain", "--socket", socket, "udp", "192.0.2.1:1", "192.0.2.10:53"],
     ] {
         let output = sluice(&words);
@@ -64,12 +69,13 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
 
 #[test]
 fn every_command_has_an_example_in_its_help() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &[],
         &["director"],
         &["status"],
         &["verdicts"],
         &["explain"],
+        &["policy"],
         &["demo"],
         &["bench", "packet"],
         &["completions"],

@@ -25,6 +25,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/changes", post(changes))
         .route("/v1/connections", get(connections))
         .route("/v1/verdicts", get(verdicts))
+        .route("/v1/policies", get(policies))
         .route("/v1/explain", post(explain))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -80,6 +81,10 @@ async fn status(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 
 async fn services(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Services).await
+}
+
+async fn policies(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Policies).await
 }
 
 async fn verdicts(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

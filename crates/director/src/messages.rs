@@ -1,8 +1,8 @@
 //! Messages from the control API to the owner of the director.
 
 use api::{
-    Changes, Connections, ExplainRequest, Explanation, Outcomes, Refusal, RefusalKind, Services, Status,
-    Verdicts,
+    Changes, Connections, ExplainRequest, Explanation, Outcomes, Policies, Refusal, RefusalKind, Services,
+    Status, Verdicts,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +20,7 @@ pub(crate) enum Request {
     Change(Changes, Reply<Outcomes>),
     Connections(u64, Reply<Connections>),
     Verdicts(Reply<Verdicts>),
+    Policies(Reply<Policies>),
     Explain(ExplainRequest, Reply<Explanation>),
 }
 

@@ -379,6 +379,7 @@ fn handle(director: &mut Director, request: Request) {
             drop(reply.send(page.map_err(unreadable)));
         }
         Request::Verdicts(reply) => drop(reply.send(director.verdicts().map_err(unreadable))),
+        Request::Policies(reply) => drop(reply.send(Ok(director.policies()))),
         Request::Explain(question, reply) => {
             drop(reply.send(director.explain(&question, monotonic_coarse_ns())));
         }

@@ -3,7 +3,9 @@
 use crate::actor::Director;
 use crate::convert::mac;
 use abi::Verdict;
-use api::{InterfaceStatus, RealView, ServiceView, Services, Status, VerdictCount, Verdicts};
+use api::{
+    InterfaceStatus, Policies, RealView, ServicePolicy, ServiceView, Services, Status, VerdictCount, Verdicts,
+};
 use kernel::TableError;
 
 impl Director {
@@ -27,6 +29,15 @@ impl Director {
             established_flows: found.established,
             established_flows_max: limits.established_flows_max.into(),
         }
+    }
+
+    pub(crate) fn policies(&self) -> Policies {
+        let services = self.model.services().map(|(id, entry)| ServicePolicy {
+            service: *id,
+            policy: self.model.policy(entry),
+            chosen: entry.policy_choices(),
+        });
+        Policies { default: self.model.default_policy(), services: services.collect() }
     }
 
     pub(crate) fn services(&self) -> Result<Services, TableError> {

@@ -8,10 +8,11 @@ use crate::model::{Model, RealEntry, ServiceEntry};
 use crate::ring::{self, Entry, RingState};
 use crate::tables::Tables;
 use abi::{
-    Address, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_LOCAL,
-    REAL_RESOLVED, Real, Service, ServiceKey, Settings, Slot, Span, TcpState,
+    Address, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_GONE_KEEP,
+    REAL_GONE_RESET, REAL_LOCAL, REAL_RESCUE, REAL_RESOLVED, REAL_TRANSLATE_SOURCE, Real, Service,
+    ServiceKey, Settings, Slot, Span, TcpState,
 };
-use api::{Forwarding, RealId, RealSpec, Scheduler, ServiceId, Timeouts};
+use api::{Forwarding, Gone, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -345,11 +346,27 @@ fn reals(layout: &Layout, model: &Model, neighbours: &Neighbours) -> BTreeMap<u3
         Owner::Orphan(real) => Some(*real),
         Owner::Known(service, id) => {
             let index = layout.services.get(service)?.index;
-            let entry = model.service(service).and_then(|entry| entry.real(id));
-            Some(real_row(index, id, entry.map(|entry| &entry.spec), neighbours))
+            let service = model.service(service);
+            let entry = service.and_then(|entry| entry.real(id));
+            let mut real = real_row(index, id, entry.map(|entry| &entry.spec), neighbours);
+            real.flags |= service.map_or(0, |service| policy_flags(&model.policy(service), real.method));
+            Some(real)
         }
     };
     layout.owners.iter().filter_map(|(index, owner)| Some((*index, row(owner)?))).collect()
+}
+
+/// What a service's policy means for its real servers, deleted ones included: on them alone it depends what
+/// becomes of a packet whose flow is known, so that no service need be looked up for it.
+fn policy_flags(policy: &Policy, method: u8) -> u8 {
+    let gone = match policy.gone {
+        Gone::Keep => REAL_GONE_KEEP,
+        Gone::Reschedule => 0,
+        Gone::Reset => REAL_GONE_RESET,
+    };
+    let rescue = if policy.rescue { REAL_RESCUE } else { 0 };
+    let source_nat = policy.source_nat && method == METHOD_MASQUERADE;
+    gone | rescue | if source_nat { REAL_TRANSLATE_SOURCE } else { 0 }
 }
 
 /// The entry of a real server; without a spec, of a deleted one.
@@ -400,7 +417,7 @@ fn vip_filter(model: &Model) -> BTreeMap<u32, u64> {
 mod tests {
     use super::*;
     use crate::samples::{real_spec, service, service_spec, small_options};
-    use api::Change;
+    use api::{Change, PolicyChoices};
 
     #[test]
     fn an_edit_that_changes_nothing_sends_wrr_back_to_the_head_of_its_list() {
@@ -432,5 +449,47 @@ mod tests {
         // Edited: level 4 comes again, of 1 alone.
         assert_eq!(next(&mut layout), (real(1), real(2)));
         assert_eq!(next(&mut layout), (real(1), real(2)), "once");
+    }
+
+    #[test]
+    fn a_policy_is_a_flag_of_every_real_server_deleted_ones_too_and_outlives_an_edit() {
+        let mut model = Model::new(small_options());
+        let id = service(1);
+        let real = RealId { address: [10, 0, 0, 1].into(), port: 80 };
+        let mut layout = Layout::new(model.options().limits);
+        let mut flags = |model: &Model| {
+            let tables =
+                compile(&mut layout, model, &Neighbours::new(), &Cursors::new()).expect("room").tables;
+            tables.reals.values().next().expect("a real server").flags
+        };
+        let policy = |service, gone, rescue| {
+            let choices = PolicyChoices { gone, rescue, ..PolicyChoices::default() };
+            Change::SetPolicy { service, forget: false, choices }
+        };
+        for change in [
+            Change::AddService { service: id, spec: service_spec("wrr") },
+            Change::AddReal { service: id, real, spec: real_spec(1) },
+        ] {
+            model.apply(&change).expect("change");
+        }
+        assert_eq!(flags(&model), REAL_AVAILABLE | REAL_RESCUE, "the built-in choices");
+        model.apply(&policy(None, Some(Gone::Keep), Some(false))).expect("default");
+        assert_eq!(flags(&model), REAL_AVAILABLE | REAL_GONE_KEEP);
+        model.apply(&policy(Some(id), Some(Gone::Reset), None)).expect("its own");
+        model.apply(&Change::EditService { service: id, spec: service_spec("rr") }).expect("edit");
+        assert_eq!(flags(&model), REAL_AVAILABLE | REAL_GONE_RESET);
+        model.apply(&Change::DeleteReal { service: id, real }).expect("delete");
+        assert_eq!(flags(&model), REAL_GONE_RESET);
+        let forget = Change::SetPolicy { service: Some(id), forget: true, choices: PolicyChoices::default() };
+        model.apply(&forget).expect("forget");
+        assert_eq!(flags(&model), REAL_GONE_KEEP);
+        model.apply(&policy(Some(service(2)), None, None)).expect_err("there is no such service");
+    }
+
+    #[test]
+    fn only_masqueraded_packets_have_their_source_translated() {
+        let policy = Policy { source_nat: true, ..Policy::default() };
+        assert_eq!(policy_flags(&policy, METHOD_MASQUERADE), REAL_RESCUE | REAL_TRANSLATE_SOURCE);
+        assert_eq!(policy_flags(&policy, METHOD_DIRECT_ROUTING), REAL_RESCUE);
     }
 }

@@ -7,7 +7,8 @@ use crate::check;
 use crate::options::Options;
 use crate::supported;
 use api::{
-    Change, Changes, RealId, RealSpec, Refusal, RefusalKind, Scheduler, ServiceId, ServiceSpec, Timeouts,
+    Change, Changes, Policy, PolicyChoices, RealId, RealSpec, Refusal, RefusalKind, Scheduler, ServiceId,
+    ServiceSpec, Timeouts,
 };
 use indexmap::IndexMap;
 
@@ -18,6 +19,8 @@ pub struct Model {
     services: IndexMap<ServiceId, ServiceEntry>,
     reals: usize,
     timeouts: Timeouts,
+    /// Choices of policy for services that left them open.
+    policy: PolicyChoices,
 }
 
 /// A service of the model.
@@ -25,6 +28,7 @@ pub struct Model {
 pub struct ServiceEntry {
     spec: ServiceSpec,
     scheduler: Scheduler,
+    policy: PolicyChoices,
     /// Oldest first; shown newest first.
     reals: IndexMap<RealId, RealEntry>,
 }
@@ -52,6 +56,12 @@ impl ServiceEntry {
         self.scheduler
     }
 
+    /// The choices of policy made for it.
+    #[must_use]
+    pub fn policy_choices(&self) -> PolicyChoices {
+        self.policy
+    }
+
     /// The real servers, newest first: the order of every scheduler and listing.
     pub fn reals(&self) -> impl DoubleEndedIterator<Item = (&RealId, &RealEntry)> + ExactSizeIterator {
         self.reals.iter().rev()
@@ -69,7 +79,7 @@ impl Model {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let timeouts = Timeouts { tcp_s: 900, tcp_fin_s: 120, udp_s: 300 };
-        Self { options, services: IndexMap::new(), reals: 0, timeouts }
+        Self { options, services: IndexMap::new(), reals: 0, timeouts, policy: PolicyChoices::default() }
     }
 
     /// The choices it was made with.
@@ -82,6 +92,18 @@ impl Model {
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// The policy of services for which nothing was chosen.
+    #[must_use]
+    pub fn default_policy(&self) -> Policy {
+        Policy::of(self.policy)
+    }
+
+    /// The policy that holds for a service.
+    #[must_use]
+    pub fn policy(&self, entry: &ServiceEntry) -> Policy {
+        Policy::of(entry.policy.or(self.policy))
     }
 
     /// The services in the order they were added.
@@ -105,8 +127,13 @@ impl Model {
     #[must_use]
     pub fn to_changes(&self) -> Changes {
         let mut changes = vec![Change::SetTimeouts { timeouts: self.timeouts }];
+        let policy = |service, choices: PolicyChoices| {
+            (!choices.is_empty()).then_some(Change::SetPolicy { service, forget: false, choices })
+        };
+        changes.extend(policy(None, self.policy));
         for (&service, entry) in &self.services {
             changes.push(Change::AddService { service, spec: entry.spec.clone() });
+            changes.extend(policy(Some(service), entry.policy));
             for (&real, &RealEntry { spec, last_weight }) in &entry.reals {
                 let first = RealSpec { weight: last_weight, ..spec };
                 changes.push(Change::AddReal { service, real, spec: first });
@@ -139,6 +166,9 @@ impl Model {
                 Some(id) if !self.services.contains_key(id) => Err(no_such_service(id)),
                 _ => Ok(()),
             },
+            Change::SetPolicy { service, forget, choices } => {
+                self.set_policy(service.as_ref(), *forget, *choices)
+            }
             Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
         }
     }
@@ -176,7 +206,8 @@ impl Model {
         check::virtual_address(id)?;
         supported::service(id, spec)?;
         check::limit("services_max", "services", self.services.len() + 1, self.options.limits.services_max)?;
-        let entry = ServiceEntry { spec: spec.clone(), scheduler, reals: IndexMap::new() };
+        let policy = PolicyChoices::default();
+        let entry = ServiceEntry { spec: spec.clone(), scheduler, policy, reals: IndexMap::new() };
         self.services.insert(*id, entry);
         Ok(())
     }
@@ -241,6 +272,20 @@ impl Model {
         let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
         entry.reals.shift_remove(id).ok_or_else(|| no_such_real(service, id))?;
         self.reals -= 1;
+        Ok(())
+    }
+
+    fn set_policy(
+        &mut self,
+        service: Option<&ServiceId>,
+        forget: bool,
+        choices: PolicyChoices,
+    ) -> Result<(), Refusal> {
+        let policy = match service {
+            Some(id) => &mut self.services.get_mut(id).ok_or_else(|| no_such_service(id))?.policy,
+            None => &mut self.policy,
+        };
+        *policy = if forget { choices } else { choices.or(*policy) };
         Ok(())
     }
 

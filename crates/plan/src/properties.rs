@@ -241,7 +241,7 @@ fn neighbours_and_options_reach_the_tables() {
     let mut layout = Layout::new(model.options().limits);
     let compiled = compile(&mut layout, &model, &neighbours, &Cursors::new()).expect("there is room");
     let real = compiled.tables.reals[&0];
-    assert_eq!(real.flags, REAL_AVAILABLE | REAL_RESOLVED);
+    assert_eq!(real.flags, REAL_AVAILABLE | REAL_RESOLVED | abi::REAL_RESCUE);
     assert_eq!((real.ifindex, real.destination_mac(), real.source_mac()), (4, [2; 6], [4; 6]));
     assert_eq!((real.weight, real.port_be), (7, 80_u16.to_be()));
     assert_eq!((real.mtu, real.source), (1400, abi::Address::v4([10, 0, 0, 99])));

@@ -6,7 +6,8 @@ use abi::{
     Address, Answers, Flow, FlowKey, Limits, Load, Real, Service, ServiceKey, Settings, Slot, Verdict,
 };
 use api::{
-    Change, Forwarding, Protocol, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tunnel,
+    Change, Forwarding, Gone, PolicyChoices, Protocol, RealId, RealSpec, SchedulerFlags, ServiceId,
+    ServiceSpec, Timeouts, Tunnel,
 };
 use forward::tables::Scan;
 use proptest::prelude::*;
@@ -96,8 +97,16 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         1 => (0_u32..3_000_000).prop_map(|tcp_s| Change::SetTimeouts {
             timeouts: Timeouts { tcp_s, tcp_fin_s: 0, udp_s: 5 }
         }),
+        1 => (prop::option::of(prop::sample::select(vec![service(0), service(1)])), any::<bool>(), policy())
+            .prop_map(|(service, forget, choices)| Change::SetPolicy { service, forget, choices }),
         1 => Just(Change::Flush),
     ]
+}
+
+fn policy() -> impl Strategy<Value = PolicyChoices> {
+    let gone = prop::option::of(prop::sample::select(vec![Gone::Keep, Gone::Reschedule, Gone::Reset]));
+    (gone, any::<Option<bool>>(), any::<Option<bool>>())
+        .prop_map(|(gone, rescue, source_nat)| PolicyChoices { gone, rescue, source_nat })
 }
 
 /// The packet path on tables of one service: what scheduling reads, with no flows and no load.

@@ -256,7 +256,7 @@ fn neighbours_and_options_reach_the_tables() {
         Neighbours::from([(self::real(1).address, Resolved { local: true, ..Resolved::default() })]);
     let compiled = compile(&mut layout, &model, &neighbours, &Cursors::new()).expect("there is room");
     let real = compiled.tables.reals[&0];
-    assert_eq!((real.flags, real.ifindex), (REAL_AVAILABLE | REAL_LOCAL, 0));
+    assert_eq!((real.flags, real.ifindex), (REAL_AVAILABLE | REAL_LOCAL | abi::REAL_RESCUE, 0));
 }
 
 #[test]

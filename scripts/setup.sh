@@ -190,7 +190,7 @@ setup() {
         rustup --quiet component add clippy rustfmt >&2 || die "rustup could not add clippy and rustfmt"
     fi
     if [[ ${INSTALL_FUZZ:-0} -eq 1 ]]; then
-        say "Installing cargo-fuzz with cargo (into ${CARGO_HOME:-$HOME/.cargo}/bin)"
+        say "Installing cargo-fuzz with cargo (a minute or more, into ${CARGO_HOME:-$HOME/.cargo}/bin)"
         CARGO_TARGET_DIR=$ROOT/target/cargo-fuzz cargo install --quiet cargo-fuzz --locked >&2 ||
             die "cargo-fuzz could not be installed; try: cargo install cargo-fuzz --locked"
         rm -rf -- "$ROOT/target/cargo-fuzz"

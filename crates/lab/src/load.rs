@@ -6,7 +6,7 @@
 
 use crate::http::{Connection, RequestError};
 use host::Namespace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,9 +110,27 @@ struct Tally {
     stats: LoadStats,
     latencies_us: Vec<u32>,
     started: u64,
+    /// Numbers of the requests under way.
+    under_way: BTreeSet<u64>,
 }
 
 impl Tally {
+    /// Counts a request that begins; gives its number, or nothing after `most` of them.
+    fn begin(&mut self, most: u64) -> Option<u64> {
+        if self.started >= most {
+            return None;
+        }
+        let number = self.started;
+        self.started += 1;
+        self.under_way.insert(number);
+        Some(number)
+    }
+
+    /// Whether every request with a number below `number` has ended.
+    fn ended_below(&self, number: u64) -> bool {
+        self.under_way.first().is_none_or(|oldest| *oldest >= number)
+    }
+
     fn answered(&mut self, server: String, took: Duration) {
         let position = usize::try_from(self.stats.answered).unwrap_or(0) % LATENCIES_MAX;
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
@@ -142,6 +160,10 @@ impl Tally {
     }
 }
 
+/// A moment of a load, in requests begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadMark(u64);
+
 /// The numbers of a running load, for whoever wants to look; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LoadWatch(Arc<Mutex<Tally>>);
@@ -151,6 +173,18 @@ impl LoadWatch {
     #[must_use]
     pub fn stats(&self) -> LoadStats {
         self.tally().summary()
+    }
+
+    /// A mark for [`Self::is_past`]: what begins from now on comes after it.
+    #[must_use]
+    pub fn mark(&self) -> LoadMark {
+        LoadMark(self.tally().started)
+    }
+
+    /// Whether every request that began before the mark has ended.
+    #[must_use]
+    pub fn is_past(&self, mark: LoadMark) -> bool {
+        self.tally().ended_below(mark.0)
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -267,20 +301,16 @@ async fn work(
         if stop.load(Ordering::Relaxed) || started.elapsed() > options.duration_max {
             return;
         }
-        {
-            let mut tally = watch.tally();
-            if tally.started >= options.requests_max {
-                return;
-            }
-            tally.started += 1;
-        }
+        let Some(number) = watch.tally().begin(options.requests_max) else { return };
         let begun = Instant::now();
         let asked = tokio::time::timeout(REQUEST_TIMEOUT, request(&options, &mut connection)).await;
+        let mut tally = watch.tally();
+        tally.under_way.remove(&number);
         match asked.unwrap_or(Err(RequestError::Late(REQUEST_TIMEOUT))) {
-            Ok(server) => watch.tally().answered(server, begun.elapsed()),
+            Ok(server) => tally.answered(server, begun.elapsed()),
             Err(error) => {
                 connection = None;
-                watch.tally().failed(&error);
+                tally.failed(&error);
             }
         }
     }
@@ -312,6 +342,21 @@ mod tests {
         let stats = tally.summary();
         assert_eq!((stats.p50_us, stats.p99_us), (51_000, 100_000));
         assert_eq!(Tally::default().summary(), LoadStats::default());
+    }
+
+    #[test]
+    fn a_mark_is_past_once_all_before_it_have_ended() {
+        let watch = LoadWatch(Arc::default());
+        assert!(watch.is_past(watch.mark()), "nothing is under way");
+        assert_eq!(watch.tally().begin(3), Some(0));
+        assert_eq!(watch.tally().begin(3), Some(1));
+        let mark = watch.mark();
+        assert_eq!(watch.tally().begin(3), Some(2));
+        assert_eq!(watch.tally().begin(3), None);
+        watch.tally().under_way.remove(&1);
+        assert!(!watch.is_past(mark), "the first one is still under way");
+        watch.tally().under_way.remove(&0);
+        assert!(watch.is_past(mark), "the last one began after the mark");
     }
 
     #[test]

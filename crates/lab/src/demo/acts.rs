@@ -11,10 +11,11 @@ use super::report::Outcome;
 use super::{Cancel, DemoError, io_failed};
 use crate::address::{HTTP_PORT, Node, UDP_PORT, vip};
 use crate::cluster::{Lab, LabOptions, UdpEcho};
+use crate::command;
 use crate::download::Downloads;
-use crate::load::{LoadHandle, LoadMode, LoadOptions, LoadStats};
+use crate::load::{LoadHandle, LoadMode, LoadOptions, LoadStats, REQUEST_TIMEOUT};
 use crate::udp;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,12 +28,20 @@ const TOLERANCE_POINTS: f64 = 3.0;
 const UDP_TOLERANCE_POINTS: f64 = 7.0;
 /// How long traffic is watched before it is judged.
 const WINDOW: Duration = Duration::from_millis(2500);
-/// What was under way when something changed has ended after this.
+/// The same at most, on a machine so busy that fewer than [`ANSWERS`] came in that time.
+const WINDOW_MAX: Duration = Duration::from_secs(15);
+/// So many answers that the few under way at either end of a window stay within the tolerance.
+const ANSWERS: u64 = 300;
+/// What was under way when something changed has as a rule ended after this.
 const SETTLE: Duration = Duration::from_millis(500);
+/// How long a UDP answer may take before it counts as lost.
+const UDP_ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long downloads may take.
 const DOWNLOADS_MAX: Duration = Duration::from_secs(25);
 /// Between two readings of the table for the screen.
 const TABLE_EVERY: Duration = Duration::from_millis(500);
+/// How long the director stays dead before it is started again.
+const DOWN: Duration = Duration::from_millis(1500);
 /// UDP questions for each address family.
 const UDP_QUESTIONS: u32 = 60;
 
@@ -145,14 +154,17 @@ impl Stage {
         let program = director.front().program().display().to_string();
         let socket = director.front().socket().display().to_string();
         let (run, client) = (lab.run_id().to_owned(), lab.namespace_name(Node::Client));
+        let others: Vec<String> =
+            lab.reals().into_iter().map(Node::Real).chain([Node::Director]).map(Node::name).collect();
+        let others = others.join(", ");
         director.release();
         lab.keep()?;
         Ok(format!(
-            "The cluster runs on.\n  enter it:  ip netns exec {client} bash\n  \
-             ask it:    ip netns exec {client} curl http://{}/\n  \
+            "The cluster runs on.\n  enter it:  ip netns exec {client} bash (or {others} instead of client)\n  \
+             ask it:    ip netns exec {client} {}\n  \
              its table: SLUICE_SOCKET={socket} {program} ipvsadm -L -n\n  \
-             end it:    {program} demo --end {run}",
-            vip(false, HTTP_PORT).ip()
+             end it:    {program} demo --end {run}\n",
+            ask_command(vip(false, HTTP_PORT).ip(), command::find("curl", "curl").is_ok())
         ))
     }
 
@@ -160,11 +172,9 @@ impl Stage {
         Ok(listing::rows(&self.director.front().ipvsadm("-L -n")?))
     }
 
-    /// What the load sees during one window from now on.
-    fn watch(&self, window: Duration) -> Result<LoadStats, DemoError> {
-        let before = self.load.stats();
-        self.cancel.sleep(window)?;
-        Ok(self.load.stats().since(&before))
+    /// What the load sees from now on, until there is enough to judge.
+    fn watch(&self) -> Result<LoadStats, DemoError> {
+        watch(&self.load, &self.cancel)
     }
 
     fn is_up(&mut self, act: &str) -> Result<Outcome, DemoError> {
@@ -183,7 +193,7 @@ impl Stage {
 
     fn balance(&mut self, act: &str) -> Result<Outcome, DemoError> {
         let servers = names(&self.lab.reals());
-        let stats = self.watch(WINDOW)?;
+        let stats = self.watch()?;
         Ok(Outcome {
             act: act.to_owned(),
             expected: fair("new connections", servers.len(), TOLERANCE_POINTS),
@@ -204,7 +214,7 @@ impl Stage {
         let after = begun.elapsed();
         let servers = names(&self.lab.reals());
         self.cancel.sleep(SETTLE)?;
-        let stats = self.watch(WINDOW)?;
+        let stats = self.watch()?;
         let failed = self.load.stats().since(&before).failed;
         Ok(Outcome {
             act: act.to_owned(),
@@ -229,7 +239,10 @@ impl Stage {
         let real = SocketAddr::new(Node::Real(number).v4().into(), HTTP_PORT);
         self.director.front().ipvsadm(&format!("-e -t {service} -r {real} -g -w 0"))?;
         self.drained = Some(number);
+        // A request that began before may have been given to it rightly.
+        let (watch, mark) = (self.load.watch(), self.load.watch().mark());
         self.cancel.sleep(SETTLE)?;
+        self.cancel.wait_until(REQUEST_TIMEOUT, || watch.is_past(mark))?;
         let drained = self.load.stats();
         let active = self.rows()?.iter().find(|row| row.real == real).map_or(0, |row| row.active);
         self.cancel.sleep(Duration::from_secs(1))?;
@@ -266,7 +279,7 @@ impl Stage {
         self.director.front().ipvsadm(&format!("-d -t {service} -r {real}"))?;
         self.lab.remove_real(number)?;
         let servers = names(&self.lab.reals());
-        let stats = self.watch(WINDOW)?;
+        let stats = self.watch()?;
         let listed = self.rows()?.iter().any(|row| row.real == real);
         let failed = self.load.stats().since(&before).failed;
         let name = Node::Real(number).name();
@@ -299,7 +312,9 @@ impl Stage {
         let downloads = self.lab.start_downloads(service, 6, 80 * 1024)?;
         self.wait(&downloads, Downloads::all_begun, Duration::from_secs(5))?;
         self.director.crash();
-        let alone = self.watch(Duration::from_millis(1500))?;
+        let crashed = self.load.stats();
+        self.cancel.sleep(DOWN)?;
+        let alone = self.load.stats().since(&crashed);
         self.director.start_again(&self.lab, &self.cancel)?;
         let same = listing::configured(&self.rows()?) == table;
         let adopted = self.director.front().adopted()?;
@@ -339,9 +354,8 @@ impl Stage {
         let servers = names(&self.lab.reals());
         let service = vip(true, HTTP_PORT);
         self.add_service("-t", service)?;
-        let options = LoadOptions { duration_max: WINDOW, ..LoadOptions::new(service) };
-        let load = self.lab.start_load(options)?;
-        self.cancel.sleep(WINDOW)?;
+        let load = self.lab.start_load(LoadOptions::new(service))?;
+        watch(&load, &self.cancel)?;
         let stats = load.stop();
         Ok(Outcome {
             act: act.to_owned(),
@@ -360,7 +374,7 @@ impl Stage {
         for ipv6 in [false, true] {
             let service = vip(ipv6, UDP_PORT);
             self.add_service("-u", service)?;
-            let stats = udp::ask(&client, service, UDP_QUESTIONS, Duration::from_millis(500))?;
+            let stats = udp::ask(&client, service, UDP_QUESTIONS, UDP_ANSWER_MAX)?;
             self.cancel.check()?;
             ok &= stats.lost == 0 && shares_are_equal(&stats.share, &servers, UDP_TOLERANCE_POINTS);
             seen.push(format!("{}: {}", if ipv6 { "IPv6" } else { "IPv4" }, describe_udp(&stats)));
@@ -396,6 +410,28 @@ impl Stage {
     ) -> Result<bool, DemoError> {
         self.cancel.wait_until(patience, || done(downloads))
     }
+}
+
+/// A command that fetches a page; bash does it where nobody has installed curl.
+fn ask_command(address: IpAddr, has_curl: bool) -> String {
+    if has_curl {
+        return format!("curl http://{address}/");
+    }
+    format!(
+        "bash -c 'exec 3<>/dev/tcp/{address}/{HTTP_PORT}; printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'"
+    )
+}
+
+/// What a load sees from now on: during a window, and on until there are answers enough or something has failed.
+fn watch(load: &LoadHandle, cancel: &Cancel) -> Result<LoadStats, DemoError> {
+    let before = load.stats();
+    cancel.sleep(WINDOW)?;
+    let left = WINDOW_MAX.saturating_sub(WINDOW);
+    cancel.wait_until(left, || {
+        let stats = load.stats().since(&before);
+        stats.answered >= ANSWERS || stats.failed > 0
+    })?;
+    Ok(load.stats().since(&before))
 }
 
 fn names(numbers: &[u32]) -> Vec<String> {
@@ -444,9 +480,10 @@ impl TableReader {
         let (front, board, ended) = (director.front().clone(), board.clone(), Arc::clone(&stop));
         let read = move || {
             while !ended.load(Ordering::Relaxed) {
-                // While the director is down the last table stays on the screen.
-                if let Ok(table) = front.ipvsadm("-L -n") {
-                    board.show_table(table);
+                match front.ipvsadm("-L -n") {
+                    Ok(table) => board.show_table(table),
+                    // While the director is down.
+                    Err(_) => board.show_no_table(),
                 }
                 std::thread::sleep(TABLE_EVERY);
             }
@@ -462,5 +499,19 @@ impl Drop for TableReader {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_fetched_with_or_without_curl() {
+        let vip = vip(false, HTTP_PORT).ip();
+        assert_eq!(ask_command(vip, true), "curl http://192.0.2.10/");
+        let expected =
+            r#"bash -c 'exec 3<>/dev/tcp/192.0.2.10/80; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3'"#;
+        assert_eq!(ask_command(vip, false), expected);
     }
 }

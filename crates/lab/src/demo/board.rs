@@ -31,6 +31,7 @@ struct State {
     acts: Vec<ActLine>,
     watch: Option<LoadWatch>,
     table: String,
+    table_is_old: bool,
     notes: Vec<String>,
 }
 
@@ -79,7 +80,13 @@ impl Board {
 
     /// The `ipvsadm` table to show.
     pub fn show_table(&self, table: String) {
-        self.state().table = table;
+        let mut state = self.state();
+        (state.table, state.table_is_old) = (table, false);
+    }
+
+    /// The table cannot be read; the one before stays.
+    pub fn show_no_table(&self) {
+        self.state().table_is_old = true;
     }
 
     /// Something to print after the screen is gone.
@@ -113,6 +120,12 @@ impl Board {
     #[must_use]
     pub fn table(&self) -> String {
         self.state().table.clone()
+    }
+
+    /// Whether the last reading of the table failed, so that it is one from before.
+    #[must_use]
+    pub fn table_is_old(&self) -> bool {
+        self.state().table_is_old
     }
 
     /// Everything noted.

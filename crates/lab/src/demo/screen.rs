@@ -2,14 +2,16 @@
 
 use super::board::{ActLine, ActState, Board};
 use super::{DemoError, io_failed, listing};
-use crate::address::Node;
+use crate::address::{Node, REALS_MAX};
 use crate::load::LoadStats;
 use crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Paragraph, Sparkline, Wrap};
+use ratatui::widgets::{Block, Borders, Paragraph, Sparkline};
 use ratatui::{DefaultTerminal, Frame};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Between two points of the rate.
@@ -111,7 +113,7 @@ fn leaves(event: &Event) -> bool {
 /// Rows of the list of acts, its title included.
 const ACTS_ROWS: u16 = 9;
 /// Rows of the story of the acts that are always there, the title included.
-const STORY_ROWS_MIN: u16 = 5;
+const STORY_ROWS_MIN: u16 = 7;
 /// Rows of the rate, its title and its numbers included.
 const RATE_ROWS: u16 = 4;
 /// Columns of the list of acts.
@@ -134,7 +136,7 @@ fn draw(frame: &mut Frame<'_>, board: &Board, numbers: &Numbers) {
     draw_rate(frame, rate, numbers);
     draw_shares(frame, shares, &numbers.recent(), &table);
     draw_story(frame, story, &acts);
-    draw_table(frame, bottom, &table);
+    draw_table(frame, bottom, &table, board.table_is_old());
 }
 
 fn titled(title: &str) -> Block<'_> {
@@ -161,19 +163,43 @@ fn draw_acts(frame: &mut Frame<'_>, area: Rect, acts: &[ActLine]) {
 
 /// The act under way, and those that ended, the last one first: as many as there is room for.
 fn draw_story(frame: &mut Frame<'_>, area: Rect, acts: &[ActLine]) {
+    let width = usize::from(area.width);
     let mut lines = Vec::new();
     for act in acts.iter().rev() {
         let (mark, color) = mark(&act.state);
-        if act.state != ActState::Waiting {
-            lines.push(Line::from(format!("{mark} {}: {}", act.name, act.plan)).style(color));
-        }
-        if let ActState::Done(outcome) = &act.state {
-            lines.push(Line::from(format!("   expected: {}", outcome.expected)));
-            lines.push(Line::from(format!("   seen:     {}", outcome.seen)));
+        let head = Span::from(format!("{mark} {}", act.name)).style(color);
+        match &act.state {
+            ActState::Waiting => {}
+            ActState::Running => lines.extend(wrapped(head, &format!(": {}", act.plan), 3, width)),
+            ActState::Done(outcome) => {
+                // No plan any more: on a small terminal there is just room for these two.
+                lines.extend(wrapped(head, &format!(". Expected: {}", outcome.expected), 3, width));
+                lines.extend(wrapped(Span::from("   Seen:"), &format!(" {}", outcome.seen), 9, width));
+            }
         }
     }
-    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-    frame.render_widget(text.block(titled(" what is done, expected and seen ")), area);
+    frame.render_widget(Paragraph::new(lines).block(titled(" what is done, expected and seen ")), area);
+}
+
+/// A head and a text after it, broken at blanks into lines of at most `width` columns; all but the first are indented.
+fn wrapped<'a>(head: Span<'a>, text: &str, indent: usize, width: usize) -> Vec<Line<'a>> {
+    let mut columns = head.width();
+    let (mut lines, mut rest) = (Vec::new(), String::new());
+    let mut line = Line::from(head);
+    for word in text.split_inclusive(' ') {
+        let long = word.chars().count();
+        if columns + word.trim_end().chars().count() > width && columns > indent {
+            line.push_span(std::mem::take(&mut rest));
+            lines.push(std::mem::take(&mut line));
+            rest = " ".repeat(indent);
+            columns = indent;
+        }
+        rest.push_str(word);
+        columns += long;
+    }
+    line.push_span(rest);
+    lines.push(line);
+    lines
 }
 
 fn draw_rate(frame: &mut Frame<'_>, area: Rect, numbers: &Numbers) {
@@ -204,7 +230,8 @@ fn draw_shares(frame: &mut Frame<'_>, area: Rect, recent: &LoadStats, table: &st
     let line = |name: &String| {
         let part = recent.part_of(name).clamp(0.0, 1.0);
         let full = (part * f64::from(bar_columns)).round() as usize;
-        let row = rows.iter().find(|row| row.service.starts_with("TCP") && names_row(name, row));
+        let row =
+            rows.iter().find(|row| row.service.starts_with("TCP") && named(row.real).as_ref() == Some(name));
         let flows = match row {
             Some(row) if row.weight == 0 => format!(" {} active, draining", row.active),
             Some(row) => format!(" {} active, {} inactive", row.active, row.inactive),
@@ -218,14 +245,24 @@ fn draw_shares(frame: &mut Frame<'_>, area: Rect, recent: &LoadStats, table: &st
             Span::from(flows),
         ])
     };
-    let lines: Vec<Line<'_>> = recent.share.keys().map(line).collect();
+    // A drained server gets nothing new, but what goes on at it is the point of draining.
+    let listed = rows.iter().filter_map(|row| named(row.real));
+    let names: BTreeSet<String> = recent.share.keys().cloned().chain(listed).collect();
+    let lines: Vec<Line<'_>> = names.iter().map(line).collect();
     frame.render_widget(Paragraph::new(lines).block(titled(" share of each server, last 2 s ")), area);
 }
 
-/// The table from its top; when there is no room for all of it, its last line says how much is missing.
-fn draw_table(frame: &mut Frame<'_>, area: Rect, table: &str) {
-    let block = titled(" ipvsadm -L -n ");
+/// The table from its top. When there is no room for all of it, its first line (the version) goes, and then its last
+/// line says how much is missing.
+fn draw_table(frame: &mut Frame<'_>, area: Rect, table: &str, is_old: bool) {
+    let mut block = titled(" ipvsadm -L -n ");
+    if is_old {
+        block =
+            titled(" ipvsadm -L -n: no director answers; the table as it was ").title_style(Color::Yellow);
+    }
     let room = usize::from(block.inner(area).height);
+    let all = table.lines().count();
+    let table = if all > room { table.split_once('\n').map_or("", |(_, rest)| rest) } else { table };
     let all = table.lines().count();
     let shown = if all > room { room.saturating_sub(1) } else { all };
     let mut lines: Vec<Line<'_>> = table.lines().take(shown).map(Line::from).collect();
@@ -235,9 +272,9 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, table: &str) {
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
-fn names_row(name: &str, row: &listing::Row) -> bool {
-    let number = name.strip_prefix("real").and_then(|number| number.parse().ok());
-    number.is_some_and(|number| row.real.ip() == Node::Real(number).v4())
+/// The real server with this IPv4 address.
+fn named(address: SocketAddr) -> Option<String> {
+    (1..=REALS_MAX).map(Node::Real).find(|node| address.ip() == node.v4()).map(|node| node.name())
 }
 
 #[cfg(test)]
@@ -263,8 +300,9 @@ mod tests {
             ok: true,
         });
         board.begin("drain a server");
-        board
-            .show_table("TCP  192.0.2.10:80 rr\n  -> 192.0.2.101:80  Route   1      12     345\n".to_owned());
+        let table = "TCP  192.0.2.10:80 rr\n  -> 192.0.2.101:80  Route   1      12     345\n  \
+                     -> 192.0.2.103:80  Route   0      3     0\n";
+        board.show_table(table.to_owned());
         let mut numbers = Numbers::default();
         numbers.add(stats(0, 0), SAMPLE);
         numbers.add(stats(75, 25), SAMPLE);
@@ -274,7 +312,8 @@ mod tests {
         for wanted in [
             "ok balance",
             "they are equal",
-            "ok balance: clients ask",
+            "ok balance. Expected: equal",
+            "   Seen: they are equal",
             ">  drain a server: weight 0",
             " 400 requests/s ",
             "100 answered, 0 failed; median 1.5 ms",
@@ -282,10 +321,71 @@ mod tests {
             " 12 active, 345 inactive",
             "real2   25 % ",
             " not in the table",
+            "real3    0 % ",
+            " 3 active, draining",
             "TCP  192.0.2.10:80 rr",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing in\n{text}");
         }
+    }
+
+    /// Where it is smallest, an operator still sees what the last act should do and did, and the whole table.
+    #[test]
+    fn on_80_columns_and_24_rows_what_was_seen_is_there() {
+        let board = Board::default();
+        let acts =
+            (1..=8).map(|number| ["set up", "balance", "add a server"].get(number - 1).unwrap_or(&"later"));
+        board.announce(acts.map(|name| {
+            (*name, "a fourth real server starts; `ipvsadm -a` adds it in the middle of traffic")
+        }));
+        let end = |act: &str, seen: &str| {
+            let expected =
+                "each of 3 servers gets 33.3 % of the new connections, give or take 3 points; none fails";
+            board.end(Outcome {
+                act: act.to_owned(),
+                expected: expected.to_owned(),
+                seen: seen.to_owned(),
+                ok: true,
+            });
+        };
+        end("set up", "3 answer");
+        end(
+            "balance",
+            "real1 33.5 %, real2 33.3 %, real3 33.3 %; 499 requests, 0 failed; median 0.2 ms, 99 % within 2.0 ms",
+        );
+        board.begin("add a server");
+        board.show_table(format!(
+            "IP Virtual Server\nProt\n  -> Remote\nTCP  192.0.2.10:80 rr\n{}",
+            "  -> row\n".repeat(4)
+        ));
+        board.show_no_table();
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("terminal");
+        terminal.draw(|frame| draw(frame, &board, &Numbers::default())).expect("drawn");
+        let text = terminal.backend().to_string();
+        assert_eq!(text.matches("  -> row").count(), 4, "{text}");
+        assert!(!text.contains("more lines"), "{text}");
+        for wanted in [
+            "ok balance. Expected: each of",
+            "give\"\n\"   or take",
+            "Seen: real1",
+            "99 % within 2.0 ms",
+            "no director answers",
+        ] {
+            assert!(text.contains(wanted), "{wanted:?} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn text_is_broken_at_blanks_and_indented() {
+        let text = |width| -> Vec<String> {
+            wrapped(Span::from("ok a"), ": bb ccc dddddddddd e", 3, width)
+                .iter()
+                .map(Line::to_string)
+                .collect()
+        };
+        assert_eq!(text(80), ["ok a: bb ccc dddddddddd e"]);
+        assert_eq!(text(10), ["ok a: bb ", "   ccc ", "   dddddddddd ", "   e"]);
+        assert_eq!(text(0).len(), 6, "the head and each word");
     }
 
     #[test]
@@ -295,8 +395,8 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("terminal");
         terminal.draw(|frame| draw(frame, &board, &Numbers::default())).expect("drawn");
         let text = terminal.backend().to_string();
-        assert_eq!(text.matches("a row").count(), 8, "{text}");
-        assert!(text.contains("... 32 more lines"), "{text}");
+        assert_eq!(text.matches("a row").count(), 6, "{text}");
+        assert!(text.contains("... 33 more lines"), "{text}");
     }
 
     #[test]

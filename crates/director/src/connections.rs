@@ -77,7 +77,7 @@ fn connection(
     })
 }
 
-fn protocol_name(number: u32) -> String {
+pub(crate) fn protocol_name(number: u32) -> String {
     let known = u8::try_from(number).ok().and_then(Protocol::from_number);
     known.map_or_else(|| number.to_string(), |protocol| protocol.to_string())
 }

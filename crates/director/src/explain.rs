@@ -4,7 +4,7 @@
 //! for a round-robin service it is where the next flow goes, whoever opens it.
 
 use crate::actor::Director;
-use crate::connections::state_name;
+use crate::connections::{protocol_name, state_name};
 use crate::convert::{address, ip, socket};
 use abi::{
     Address, Answers, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot, Verdict, protocol,
@@ -216,7 +216,7 @@ impl forward::Tables for Live<'_> {
         let found = self.read(self.maps.services.get(key));
         let at = socket(&key.address, key.port_be);
         match &found {
-            None => self.note(format!("no service on {at}")),
+            None => self.note(format!("no {} service on {at}", protocol_name(key.protocol.into()))),
             Some(service) => {
                 let scheduler = scheduler_name(service.scheduler);
                 let reals = service.pool.len;

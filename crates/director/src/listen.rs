@@ -39,9 +39,29 @@ fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Liste
     move |source| ListenError::File { operation, path, source }
 }
 
-fn make_directory_of(path: &Path) -> Result<(), ListenError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory).map_err(file("make the directory", directory))
+/// Directories that were missing and are made here; those still empty at the end go again, so that a start that fails
+/// leaves nothing.
+#[derive(Debug, Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes a directory and what is missing above it.
+    fn make(&mut self, directory: &Path) -> Result<(), ListenError> {
+        let missing: Vec<PathBuf> =
+            directory.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
+        let made = std::fs::create_dir_all(directory).map_err(file("make the directory", directory));
+        self.0.extend(missing);
+        made
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // The innermost first. One that is in use is not empty, and stays.
+        for directory in &self.0 {
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
 }
 
 /// A lock whose file goes with it.
@@ -49,6 +69,8 @@ fn make_directory_of(path: &Path) -> Result<(), ListenError> {
 pub(crate) struct Lock {
     path: PathBuf,
     _held: LockFile,
+    // After the file in it.
+    _made: Made,
 }
 
 impl Drop for Lock {
@@ -58,20 +80,23 @@ impl Drop for Lock {
     }
 }
 
-/// Tries when the holder removes its file just then.
+/// Tries when the holder removes its file, or its directory, just then.
 const LOCK_TRIES: usize = 10;
 
 fn lock(path: &Path) -> Result<Lock, ListenError> {
-    make_directory_of(path)?;
+    let mut made = Made::default();
     for _ in 0..LOCK_TRIES {
-        let held = LockFile::acquire(path).map_err(|error| match error {
-            LockError::Held { .. } => ListenError::Lock(error),
-            _ => ListenError::NoLock(error),
-        })?;
+        made.make(path.parent().unwrap_or(Path::new(".")))?;
+        let held = match LockFile::acquire(path) {
+            Ok(held) => held,
+            Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(error @ LockError::Held { .. }) => return Err(ListenError::Lock(error)),
+            Err(error) => return Err(ListenError::NoLock(error)),
+        };
         // The file that was locked says who we are; another one of that name, or none, is somebody else's to lock.
         let text = std::fs::read_to_string(path).unwrap_or_default();
         if text.trim() == std::process::id().to_string() {
-            return Ok(Lock { path: path.to_owned(), _held: held });
+            return Ok(Lock { path: path.to_owned(), _held: held, _made: made });
         }
     }
     Err(file("lock", path)(io::Error::other("it is removed again and again")))
@@ -172,6 +197,22 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         drop(lock(&path).expect("free again"));
+    }
+
+    #[test]
+    fn directories_made_for_a_lock_go_with_it_unless_they_are_used() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("a/b/lock");
+        drop(lock(&path).expect("free"));
+        assert!(!directory.path().join("a").exists() && directory.path().exists());
+        let held = lock(&path).expect("free");
+        std::fs::write(directory.path().join("a/kept"), "").expect("write");
+        drop(held);
+        assert!(directory.path().join("a/kept").exists() && !directory.path().join("a/b").exists());
+        // One that was there before is not ours.
+        std::fs::create_dir(directory.path().join("theirs")).expect("directory");
+        drop(lock(&directory.path().join("theirs/lock")).expect("free"));
+        assert!(directory.path().join("theirs").exists());
     }
 
     #[test]

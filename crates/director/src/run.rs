@@ -123,8 +123,8 @@ async fn start(options: &Options) -> Result<(), Error> {
     // Before anything that a signal could leave half done.
     let shutdown = Shutdown::install()?;
     let _pins = lock_pins(&options.pin)?;
-    let state = StateFile::in_directory(&options.state)?;
     let _state = lock_state(&options.state)?;
+    let state = StateFile::in_directory(&options.state)?;
     let (_socket, listener) = Socket::listen(&options.socket)?;
 
     let limits = options.limits.into();

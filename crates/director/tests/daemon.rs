@@ -350,6 +350,15 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
         assert!(!lab.path("bpffs/sluice").exists() && !lab.path("director.sock").exists());
     }
     assert_eq!(std::fs::read_to_string(&file).expect("read"), "precious");
+    // Directories it had to make go again.
+    let [socket, state] =
+        ["new/run/s", "new/state"].map(|place| lab.path(place).to_str().expect("text").to_owned());
+    for words in [["-i", "eth9"], ["--pin", &no_bpffs]] {
+        let refused =
+            lab.run_to_end(&[&words[..], &["-i", "eth0", "--socket", &socket, "--state", &state]].concat());
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(!lab.path("new").exists(), "{words:?}");
+    }
     // Root without its capabilities.
     let full = lab.command(&["-i", "eth0"]);
     let mut unprivileged = Command::new("setpriv");
@@ -438,6 +447,10 @@ fn the_model_is_edited_and_explained() {
     let elsewhere = ExplainRequest { virtual_address: "192.0.2.77:1".parse().expect("address"), ..question };
     let told: Explanation = daemon.client.post("/v1/explain", &elsewhere).expect("answer");
     assert_eq!((told.verdict.as_str(), told.real), ("pass_not_vip", None), "{told:?}");
+    let by_udp = ExplainRequest { protocol: Protocol::Udp, ..question };
+    let told: Explanation = daemon.client.post("/v1/explain", &by_udp).expect("answer");
+    assert_eq!(told.verdict, "pass_no_service");
+    assert!(told.steps.contains(&format!("no UDP service on {VIP}")), "{told:?}");
     let mixed = ExplainRequest { client: "[2001:db8::1]:1".parse().expect("address"), ..question };
     let error = daemon.client.post::<_, Explanation>("/v1/explain", &mixed).expect_err("two families");
     assert!(runtime::Chain(&error).to_string().contains("different address families"), "{error:?}");

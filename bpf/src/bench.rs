@@ -31,25 +31,25 @@ static RESET: Array<Reset> = Array::with_max_entries(1, 0);
 static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Restores an IPv4 or non-IP frame.
-#[xdp]
+#[xdp(frags)]
 pub fn reset_v4(ctx: XdpContext) -> u32 {
     reset::<WORDS_V4, ADDRESS_V4, PORT_V4>(&ctx)
 }
 
 /// Restores an IPv6 frame.
-#[xdp]
+#[xdp(frags)]
 pub fn reset_v6(ctx: XdpContext) -> u32 {
     reset::<WORDS_V6, ADDRESS_V6, PORT_V6>(&ctx)
 }
 
 /// The least a program can do.
-#[xdp]
+#[xdp(frags)]
 pub fn floor_tx(_ctx: XdpContext) -> u32 {
     XDP_TX
 }
 
 /// Reads a TCP/IPv4 packet as the director does, and no table.
-#[xdp]
+#[xdp(frags)]
 pub fn floor_parse(ctx: XdpContext) -> u32 {
     match parse(&Frame::new(&ctx)) {
         Ok(true) => XDP_TX,

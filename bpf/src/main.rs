@@ -2,7 +2,8 @@
 //!
 //! `director` is attached to the interfaces and serves known flows. It hands the rest to `schedule` (new
 //! flows) and `answer` (ICMP errors) by tail call, with the parsed packet in per-CPU scratch, because one
-//! program for everything would be more than the verifier of 6.1 takes.
+//! program for everything would be more than the verifier of 6.1 takes. All know frames in several buffers, which an
+//! interface with a large MTU needs: programs that call each other must be alike in that.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -21,14 +22,14 @@ use maps::{Maps, PROGRAMS};
 use xdp::Frame;
 
 /// Entry: attached to every interface.
-#[xdp]
+#[xdp(frags)]
 pub fn director(ctx: XdpContext) -> u32 {
     let step = forward::enter(&mut Frame::new(&ctx), &Maps, now_ns);
     finish(&ctx, step)
 }
 
 /// A packet of no known flow.
-#[xdp]
+#[xdp(frags)]
 pub fn schedule(ctx: XdpContext) -> u32 {
     let Some(work) = maps::take_work() else { return internal() };
     let step = forward::place(&mut Frame::new(&ctx), &Maps, &work, now_ns());
@@ -36,10 +37,18 @@ pub fn schedule(ctx: XdpContext) -> u32 {
 }
 
 /// A packet whose sender gets an ICMP error.
-#[xdp]
+#[xdp(frags)]
 pub fn answer(ctx: XdpContext) -> u32 {
     let Some(work) = maps::take_work() else { return internal() };
     let (step, _) = forward::answer(Frame::new(&ctx), &Maps, &work, now_ns());
+    finish(&ctx, step)
+}
+
+/// A packet for a real server behind a tunnel.
+#[xdp(frags)]
+pub fn tunnel(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let (step, _) = forward::tunnel(Frame::new(&ctx), &Maps, &work);
     finish(&ctx, step)
 }
 

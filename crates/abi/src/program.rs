@@ -9,6 +9,8 @@ pub enum Program {
     Schedule = 0,
     /// Sends an ICMP error to the sender.
     Answer = 1,
+    /// Encapsulates a packet and sends it to a real server behind a tunnel.
+    Tunnel = 6,
 }
 
 /// Places of the tail-call table.
@@ -16,7 +18,7 @@ pub const PROGRAMS_MAX: u32 = 16;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 2] = [Self::Schedule, Self::Answer];
+    pub const ALL: [Self; 3] = [Self::Schedule, Self::Answer, Self::Tunnel];
 
     /// Its place in the tail-call table.
     #[inline(always)]
@@ -31,6 +33,7 @@ impl Program {
         match self {
             Self::Schedule => "schedule",
             Self::Answer => "answer",
+            Self::Tunnel => "tunnel",
         }
     }
 }

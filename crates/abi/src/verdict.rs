@@ -54,11 +54,15 @@ pub enum Verdict {
     DropMethod = 40,
     /// An ICMP answer was due but the limit of answers a second is reached.
     DropAnswerLimit = 41,
+    /// The way to the real server is too narrow for its tunnel, or there is no address to send from.
+    DropTunnel = 47,
 
     /// TTL or hop limit used up: answered with ICMP time exceeded.
     AnswerTimeExceeded = 48,
     /// The service has no real server that may take a new flow: answered with ICMP port unreachable.
     AnswerPortUnreachable = 49,
+    /// Longer than the way to the real server allows: answered with ICMP fragmentation needed or packet too big.
+    AnswerTooBig = 50,
 }
 
 /// Size of the verdict counter array; a power of two, so that an index can be masked.
@@ -66,7 +70,7 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
@@ -89,8 +93,10 @@ impl Verdict {
         Self::DropFlowTable,
         Self::DropMethod,
         Self::DropAnswerLimit,
+        Self::DropTunnel,
         Self::AnswerTimeExceeded,
         Self::AnswerPortUnreachable,
+        Self::AnswerTooBig,
     ];
 
     /// The stable number.
@@ -147,8 +153,10 @@ impl Verdict {
             Self::DropFlowTable => "drop_flow_table",
             Self::DropMethod => "drop_method",
             Self::DropAnswerLimit => "drop_answer_limit",
+            Self::DropTunnel => "drop_tunnel",
             Self::AnswerTimeExceeded => "answer_time_exceeded",
             Self::AnswerPortUnreachable => "answer_port_unreachable",
+            Self::AnswerTooBig => "answer_too_big",
         }
     }
 
@@ -180,9 +188,15 @@ impl Verdict {
             Self::DropFlowTable => "the flow could not be stored",
             Self::DropMethod => "the real server's forwarding method is not served yet",
             Self::DropAnswerLimit => "an ICMP answer was due, but the limit of answers a second is reached",
+            Self::DropTunnel => {
+                "the way to the real server is too narrow for its tunnel, or the director has no address on it"
+            }
             Self::AnswerTimeExceeded => "TTL or hop limit used up: answered with ICMP time exceeded",
             Self::AnswerPortUnreachable => {
                 "the service has no real server that may take a new flow: answered with ICMP port unreachable"
+            }
+            Self::AnswerTooBig => {
+                "longer than the way to the real server allows: answered with ICMP fragmentation needed or packet too big"
             }
         }
     }

@@ -48,6 +48,9 @@ impl Director {
             }
             let names = kernel::interface_names();
             let interface = names.get(&real.ifindex).map_or("an interface that is gone", String::as_str);
+            if real.method == abi::METHOD_TUNNEL {
+                steps.push(encapsulation(&real));
+            }
             steps.push(format!("sent to {to} by {interface}, weight {}", real.weight));
             Some(to)
         });
@@ -58,6 +61,26 @@ impl Director {
             steps,
         })
     }
+}
+
+/// How a packet is wrapped for a real server behind a tunnel.
+fn encapsulation(real: &Real) -> String {
+    let checksum = if real.tunnel_flags & abi::TUNNEL_CHECKSUM != 0 { " with checksum" } else { "" };
+    let kind = match real.tunnel {
+        abi::TUNNEL_GUE => format!("GUE to port {}{checksum}", u16::from_be(real.tunnel_port_be)),
+        abi::TUNNEL_GRE => format!("GRE{checksum}"),
+        _ => "IPIP".to_owned(),
+    };
+    let overhead = forward::mtu::overhead(real);
+    let room = match forward::mtu::largest(real) {
+        u32::MAX => "the MTU of the way is not known".to_owned(),
+        largest => format!("packets up to {largest} bytes fit"),
+    };
+    format!(
+        "wrapped in {kind} from {} to {}, {overhead} bytes more; {room}",
+        ip(&real.source),
+        ip(&real.address)
+    )
 }
 
 /// The smallest Ethernet frame of the flow: a TCP SYN or, of a known flow, an ACK; for other protocols eight bytes.
@@ -120,6 +143,16 @@ impl forward::Resize for Frame {
         let mut longer = vec![0; front];
         longer.append(&mut self.0);
         Ok(Self(longer))
+    }
+
+    fn sum(&self, offset: usize, len: usize) -> Result<u16, Short> {
+        let part = offset.checked_add(len).and_then(|end| self.0.get(offset..end)).ok_or(Short)?;
+        let word = |pair: &[u8]| match *pair {
+            [high, low] => u32::from(u16::from_be_bytes([high, low])),
+            [last] => u32::from(last) << 8,
+            _ => 0,
+        };
+        Ok(wire::checksum::fold(part.chunks(2).map(word).sum()))
     }
 }
 

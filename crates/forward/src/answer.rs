@@ -1,14 +1,16 @@
-//! ICMP errors to the client: time exceeded and port unreachable (RFC 792, RFC 4443).
+//! ICMP errors to the client: time exceeded, port unreachable and packet too big (RFC 792, RFC 1191, RFC 4443).
 //!
 //! The answer quotes the network header and the first eight bytes behind it, which is what the client's
 //! stack needs to find the connection, and leaves by the interface the packet came by. It comes from
 //! the VIP, as IPVS sends it. Answers are limited for each CPU and second: a stranger can ask for them.
 
 use crate::decide::Step;
+use crate::link::Link;
+use crate::mtu;
 use crate::packet::Work;
 use crate::tables::Tables;
 use abi::{Answers, Verdict, protocol};
-use wire::{Bytes, Short, checksum, ethernet, ipv4, ipv6};
+use wire::{Bytes, Short, checksum, ipv4, ipv6};
 
 /// A frame that can change its length at both ends.
 pub trait Resize: Bytes + Sized {
@@ -18,6 +20,13 @@ pub trait Resize: Bytes + Sized {
     /// # Errors
     /// [`Short`] when there is no room.
     fn resize(self, len: usize, front: usize) -> Result<Self, (Short, Self)>;
+
+    /// Sum of the 16-bit words of `len` bytes from `offset` on (RFC 1071), in whichever buffers they are. An odd last
+    /// byte counts as followed by a zero.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends before them.
+    fn sum(&self, offset: usize, len: usize) -> Result<u16, Short>;
 }
 
 const ICMP_LEN: usize = 8;
@@ -30,20 +39,42 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Turns the packet into the ICMP error that `work.verdict` names.
 #[inline(always)]
 pub fn answer<B: Resize, T: Tables>(bytes: B, tables: &T, work: &Work, now_ns: u64) -> (Step, B) {
-    let verdict = if work.verdict as u32 == Verdict::AnswerTimeExceeded.number() {
-        Verdict::AnswerTimeExceeded
-    } else {
-        Verdict::AnswerPortUnreachable
-    };
+    let message = Message::of(tables, work);
+    let verdict = message.verdict;
     let (verdict, bytes) = if !may_answer(tables, now_ns) {
         (Verdict::DropAnswerLimit, bytes)
     } else {
-        match build(bytes, work, verdict) {
+        match build(bytes, work, &message) {
             Ok(bytes) => (verdict, bytes),
             Err(bytes) => (Verdict::DropTruncated, bytes),
         }
     };
     (Step::stop(tables, verdict), bytes)
+}
+
+/// An ICMP error.
+struct Message {
+    verdict: Verdict,
+    /// Type and code for IPv4, then for IPv6.
+    kind: ([u8; 2], [u8; 2]),
+    /// The word behind the checksum.
+    rest: u32,
+}
+
+impl Message {
+    /// The one that `work` asks for.
+    #[inline(always)]
+    fn of<T: Tables>(tables: &T, work: &Work) -> Self {
+        let is = |verdict: Verdict| u32::from(work.verdict) == verdict.number();
+        if is(Verdict::AnswerTimeExceeded) {
+            return Self { verdict: Verdict::AnswerTimeExceeded, kind: ([11, 0], [3, 0]), rest: 0 };
+        }
+        if is(Verdict::AnswerTooBig) {
+            let rest = tables.real(work.real).map(|real| mtu::largest(&real)).unwrap_or_default();
+            return Self { verdict: Verdict::AnswerTooBig, kind: ([3, 4], [2, 0]), rest };
+        }
+        Self { verdict: Verdict::AnswerPortUnreachable, kind: ([3, 3], [1, 4]), rest: 0 }
+    }
 }
 
 /// Takes one answer out of this second's allowance.
@@ -61,7 +92,7 @@ fn may_answer<T: Tables>(tables: &T, now_ns: u64) -> bool {
 }
 
 #[inline(always)]
-fn build<B: Resize>(bytes: B, work: &Work, verdict: Verdict) -> Result<B, B> {
+fn build<B: Resize>(bytes: B, work: &Work, message: &Message) -> Result<B, B> {
     let l3 = work.l3();
     let v4 = work.key.virtual_address.is_v4();
     let header = if v4 { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
@@ -72,11 +103,11 @@ fn build<B: Resize>(bytes: B, work: &Work, verdict: Verdict) -> Result<B, B> {
         Ok(bytes) => bytes,
         Err((Short, bytes)) => return Err(bytes),
     };
-    let written = link.write(&mut bytes, l3).and_then(|()| {
+    let written = link.write_back(&mut bytes, l3).and_then(|()| {
         if v4 {
-            write_v4(&mut bytes, work, verdict, l3, quote)
+            write_v4(&mut bytes, work, message, l3, quote)
         } else {
-            write_v6(&mut bytes, work, verdict, l3, quote)
+            write_v6(&mut bytes, work, message, l3, quote)
         }
     });
     match written {
@@ -85,48 +116,11 @@ fn build<B: Resize>(bytes: B, work: &Work, verdict: Verdict) -> Result<B, B> {
     }
 }
 
-/// The link-layer header, kept while the frame moves.
-struct Link {
-    addresses: [u8; 12],
-    /// Type without tags; or the first tag.
-    rest: [u8; 2],
-    tags: [u8; 8],
-}
-
-impl Link {
-    #[inline(always)]
-    fn read<B: Bytes>(bytes: &B, l3: usize) -> Result<Self, Short> {
-        let mut tags = [0; 8];
-        if l3 > ethernet::HEADER_LEN {
-            let [a, b, c, d] = bytes.get::<4>(ethernet::HEADER_LEN)?;
-            let [e, f, g, h] = if l3 > 18 { bytes.get::<4>(18)? } else { [0; 4] };
-            tags = [a, b, c, d, e, f, g, h];
-        }
-        Ok(Self { addresses: bytes.get(0)?, rest: bytes.get(12)?, tags })
-    }
-
-    /// Writes it with the addresses exchanged.
-    #[inline(always)]
-    fn write<B: Bytes>(&self, bytes: &mut B, l3: usize) -> Result<(), Short> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.addresses;
-        bytes.put(0, [g, h, i, j, k, l, a, b, c, d, e, f])?;
-        bytes.put(12, self.rest)?;
-        let [a, b, c, d, e, f, g, h] = self.tags;
-        if l3 > ethernet::HEADER_LEN {
-            bytes.put(14, [a, b, c, d])?;
-        }
-        if l3 > 18 {
-            bytes.put(18, [e, f, g, h])?;
-        }
-        Ok(())
-    }
-}
-
 #[inline(always)]
 fn write_v4<B: Bytes>(
     bytes: &mut B,
     work: &Work,
-    verdict: Verdict,
+    message: &Message,
     l3: usize,
     quote: usize,
 ) -> Result<(), Short> {
@@ -142,15 +136,17 @@ fn write_v4<B: Bytes>(
     let [sum_hi, sum_lo] = (!checksum::fold(sum)).to_be_bytes();
     let [a, b, c, d, e, f, g, h, i, j] = first;
     bytes.put(l3, [a, b, c, d, e, f, g, h, i, j, sum_hi, sum_lo, va, vb, vc, vd, ca, cb, cc, cd])?;
-    let (kind, code) = if verdict == Verdict::AnswerTimeExceeded { (11, 0) } else { (3, 3) };
-    write_icmp(bytes, l3.wrapping_add(ipv4::HEADER_LEN), kind, code, quote, 0)
+    let (kind, _) = message.kind;
+    // RFC 1191 section 4: the MTU stands in the low half, and cannot be more.
+    let rest = message.rest.min(0xffff);
+    write_icmp(bytes, l3.wrapping_add(ipv4::HEADER_LEN), kind, rest, quote, 0)
 }
 
 #[inline(always)]
 fn write_v6<B: Bytes>(
     bytes: &mut B,
     work: &Work,
-    verdict: Verdict,
+    message: &Message,
     l3: usize,
     quote: usize,
 ) -> Result<(), Short> {
@@ -166,8 +162,8 @@ fn write_v6<B: Bytes>(
         .wrapping_add(sum_words(&destination))
         .wrapping_add(u32::from(len))
         .wrapping_add(u32::from(protocol::ICMPV6));
-    let (kind, code) = if verdict == Verdict::AnswerTimeExceeded { (3, 0) } else { (1, 4) };
-    write_icmp(bytes, l3.wrapping_add(ipv6::HEADER_LEN), kind, code, quote, pseudo)
+    let (_, kind) = message.kind;
+    write_icmp(bytes, l3.wrapping_add(ipv6::HEADER_LEN), kind, message.rest, quote, pseudo)
 }
 
 /// Writes the ICMP header before the quoted bytes, with its checksum over both.
@@ -175,12 +171,13 @@ fn write_v6<B: Bytes>(
 fn write_icmp<B: Bytes>(
     bytes: &mut B,
     offset: usize,
-    kind: u8,
-    code: u8,
+    [kind, code]: [u8; 2],
+    rest: u32,
     quote: usize,
     pseudo: u32,
 ) -> Result<(), Short> {
     let mut sum = pseudo.wrapping_add(u32::from(u16::from_be_bytes([kind, code])));
+    sum = sum.wrapping_add(rest >> 16).wrapping_add(rest & 0xffff);
     let start = offset.wrapping_add(ICMP_LEN);
     let mut at = 0;
     for _ in 0..QUOTE_MAX >> 1 {
@@ -191,7 +188,8 @@ fn write_icmp<B: Bytes>(
         at = at.wrapping_add(2);
     }
     let [hi, lo] = (!checksum::fold(sum)).to_be_bytes();
-    bytes.put(offset, [kind, code, hi, lo, 0, 0, 0, 0])
+    let [e, f, g, h] = rest.to_be_bytes();
+    bytes.put(offset, [kind, code, hi, lo, e, f, g, h])
 }
 
 /// Sum of the 16-bit words of an even number of bytes.

@@ -2,7 +2,7 @@
 
 use crate::packet::Work;
 use crate::tables::Tables;
-use crate::{answer, enter, place};
+use crate::{answer, enter, place, tunnel};
 use abi::{Program, Verdict};
 
 /// Most programs that one packet goes through.
@@ -83,5 +83,6 @@ fn run<B: crate::Resize, T: Tables>(
     match program {
         Program::Schedule => (place(&mut bytes, tables, work, now_ns), bytes),
         Program::Answer => answer(bytes, tables, work, now_ns),
+        Program::Tunnel => tunnel(bytes, tables, work),
     }
 }

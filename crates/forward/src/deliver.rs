@@ -4,7 +4,7 @@ use crate::decide::{Outcome, Step};
 use crate::packet::Work;
 use crate::rewrite;
 use crate::tables::Tables;
-use abi::{METHOD_DIRECT_ROUTING, Program, REAL_LOCAL, REAL_RESOLVED, Real, Verdict};
+use abi::{METHOD_DIRECT_ROUTING, METHOD_TUNNEL, Program, REAL_LOCAL, REAL_RESOLVED, Real, Verdict};
 use wire::Bytes;
 
 /// Whether packets can be sent to the real server at all.
@@ -57,9 +57,34 @@ fn send<B: Bytes>(bytes: &mut B, work: &Work, real: &Real, verdict: Verdict) -> 
     if work.ttl <= 1 {
         return Ok(Step::answer(work, Verdict::AnswerTimeExceeded));
     }
+    if real.method == METHOD_TUNNEL {
+        return Ok(Step::Next(Program::Tunnel, Work { verdict: verdict as u8, ..*work }));
+    }
+    // An unknown MTU is asked for second: nearly every packet is shorter than the MTU.
+    if work.ip_len > real.mtu && real.mtu != 0 {
+        return Ok(Step::answer(work, Verdict::AnswerTooBig));
+    }
     if real.method != METHOD_DIRECT_ROUTING {
         return Err(Verdict::DropMethod);
     }
     rewrite::direct_routing(bytes, work, real).map_err(crate::packet::truncated)?;
     Ok(Step::Done(Outcome { verdict, ifindex: real.ifindex }))
+}
+
+/// The end of a packet that leaves for its real server by another program than the one that counted it:
+/// `work.verdict` says what is counted.
+#[inline(always)]
+pub fn leave<T: Tables>(tables: &T, work: &Work, ifindex: u32) -> Step {
+    let is = |verdict: Verdict| work.verdict == verdict as u8;
+    let verdict = if is(Verdict::ForwardKnown) {
+        return Step::Done(Outcome { verdict: Verdict::ForwardKnown, ifindex });
+    } else if is(Verdict::ForwardNew) {
+        Verdict::ForwardNew
+    } else if is(Verdict::ForwardTableFull) {
+        Verdict::ForwardTableFull
+    } else {
+        Verdict::ForwardStateless
+    };
+    tables.count_verdict(verdict);
+    Step::Done(Outcome { verdict, ifindex })
 }

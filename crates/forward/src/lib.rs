@@ -10,7 +10,8 @@
 //! ```
 //!
 //! [`decide`] is the whole path. The eBPF side runs it in the programs of [`abi::Program`], cut where [`Step`] says:
-//! [`enter`] serves known flows, [`place`] new ones, [`answer`] sends ICMP errors.
+//! [`enter`] serves known flows, [`place`] new ones, [`answer`] sends ICMP errors,
+//! [`tunnel()`] encapsulates.
 //!
 //! Invariants: scheduling never sees bytes; rewriting never sees tables.
 #![no_std]
@@ -31,12 +32,15 @@ mod decide;
 mod deliver;
 mod enter;
 pub mod hash;
+mod link;
+pub mod mtu;
 mod packet;
 mod place;
 mod rewrite;
 pub mod schedule;
 pub mod tables;
 pub mod tcp_state;
+mod tunnel;
 
 pub use answer::{Resize, answer};
 pub use decide::{Outcome, Step, decide};
@@ -44,3 +48,4 @@ pub use enter::enter;
 pub use packet::{Work, is_tcp};
 pub use place::place;
 pub use tables::Tables;
+pub use tunnel::tunnel;

@@ -197,7 +197,7 @@ const EMPTY: Work = Work {
 fn ports<B: Bytes>(bytes: &B, mut work: Work) -> Result<Work, Verdict> {
     let l4 = work.l4 as usize;
     // A length that says more than the frame holds would send a lie to the real server.
-    if (work.l3 as usize).wrapping_add(work.ip_len as usize) > bytes.len() {
+    if !bytes.holds((work.l3 as usize).wrapping_add(work.ip_len as usize)) {
         return Err(Verdict::DropBadLength);
     }
     let room = (work.ip_len as usize).wrapping_add(work.l3 as usize).wrapping_sub(l4);

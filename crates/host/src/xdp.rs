@@ -18,6 +18,8 @@ const FLAG_DRIVER_MODE: u32 = 1 << 2;
 const PROG_LOAD: libc::c_int = 5;
 /// `BPF_PROG_TYPE_XDP`.
 const PROG_TYPE_XDP: u32 = 6;
+/// `BPF_F_XDP_HAS_FRAGS`: the program takes frames in several buffers, which an interface with a large MTU needs.
+const PROG_HAS_FRAGS: u32 = 1 << 5;
 /// `r0 = 2 (XDP_PASS); exit`, in the two instructions of the kernel's encoding.
 const PASS_PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 
@@ -98,7 +100,7 @@ fn load_pass() -> io::Result<OwnedFd> {
         log_size: 0,
         log_buffer: 0,
         kernel_version: 0,
-        flags: 0,
+        flags: PROG_HAS_FRAGS,
         name: *b"sluice_pass\0\0\0\0\0",
     };
     // SAFETY: `attributes` is a plain structure without padding of the size passed, alive during the call;

@@ -17,6 +17,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const BPF_XDP: u32 = 37;
 /// Program type of XDP programs.
 const BPF_PROG_TYPE_XDP: u32 = 6;
+/// `BPF_F_XDP_HAS_FRAGS`: the program takes frames in several buffers, as an interface with a large MTU wants.
+const PROG_HAS_FRAGS: u32 = 1 << 5;
 
 #[derive(Clone, Copy, Zeroable, Pod)]
 #[repr(C)]
@@ -283,7 +285,7 @@ pub(crate) fn load_xdp(instructions: &[u64], license: &CStr, name: [u8; 16]) -> 
         log_size: 0,
         log_buf: 0,
         kern_version: 0,
-        prog_flags: 0,
+        prog_flags: PROG_HAS_FRAGS,
         prog_name: name,
     };
     // SAFETY: instructions and licence outlive the call; the count is that of the slice, the licence ends with a zero.

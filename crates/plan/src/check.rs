@@ -3,6 +3,7 @@
 use crate::options::{Options, TIMEOUT_S_MAX};
 use api::{
     Family, Forwarding, RealId, RealSpec, Refusal, RefusalKind, Scheduler, ServiceId, ServiceSpec, Timeouts,
+    Tunnel, TunnelChecksum,
 };
 use forward::tables::SCAN_MAX;
 use std::net::IpAddr;
@@ -102,15 +103,28 @@ pub(crate) fn real_unicast(id: &RealId) -> Result<(), Refusal> {
     }
 }
 
-/// Port of a directly routed real server: packets keep theirs, so another one would never be reached.
+/// Encapsulation of a real server behind a tunnel.
+pub(crate) fn real_tunnel(id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
+    let wrong = match spec.tunnel {
+        _ if spec.forwarding != Forwarding::Tunnel => return Ok(()),
+        Tunnel::Gue { port: 0, .. } => "a GUE tunnel needs a port, 1 to 65535",
+        Tunnel::Gre { checksum: TunnelChecksum::Remote } => "a GRE tunnel has no remote checksum offload",
+        Tunnel::Ipip | Tunnel::Gue { .. } | Tunnel::Gre { .. } => return Ok(()),
+    };
+    Err(Refusal::new(RefusalKind::Invalid, format!("real server {id}: {wrong}")))
+}
+
+/// Port of a real server that packets reach unchanged: they keep theirs, so another one would never be reached.
 pub(crate) fn real_port(service: &ServiceId, id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
     match *service {
         ServiceId::Address { port, .. }
-            if spec.forwarding == Forwarding::DirectRouting && id.port != port =>
+            if matches!(spec.forwarding, Forwarding::DirectRouting | Forwarding::Tunnel)
+                && id.port != port =>
         {
+            let method = if spec.forwarding == Forwarding::Tunnel { "tunneling" } else { "direct routing" };
             Err(Refusal::new(
                 RefusalKind::Invalid,
-                format!("real server {id}: direct routing cannot change the port; use port {port}"),
+                format!("real server {id}: {method} cannot change the port; use port {port}"),
             ))
         }
         _ => Ok(()),

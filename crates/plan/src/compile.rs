@@ -12,7 +12,9 @@ use abi::{
     REAL_GONE_RESET, REAL_LOCAL, REAL_RESCUE, REAL_RESOLVED, REAL_TRANSLATE_SOURCE, Real, Service,
     ServiceKey, Settings, Slot, Span, TcpState,
 };
-use api::{Forwarding, Gone, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts};
+use api::{
+    Forwarding, Gone, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts, Tunnel, TunnelChecksum,
+};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -386,6 +388,7 @@ fn real_row(service: u32, id: &RealId, spec: Option<&RealSpec>, neighbours: &Nei
             Forwarding::Masquerade | Forwarding::Local => METHOD_MASQUERADE,
         };
         real.flags |= REAL_AVAILABLE;
+        (real.tunnel, real.tunnel_port_be, real.tunnel_flags) = tunnel(spec.tunnel);
         real.weight = spec.weight;
         real.upper_threshold = spec.upper_threshold;
         real.lower_threshold = spec.lower_threshold;
@@ -402,6 +405,20 @@ fn real_row(service: u32, id: &RealId, spec: Option<&RealSpec>, neighbours: &Nei
         }
     }
     real
+}
+
+/// Kind, port in network order and flags of an encapsulation.
+fn tunnel(tunnel: Tunnel) -> (u8, u16, u8) {
+    let flags = |checksum| match checksum {
+        TunnelChecksum::None => 0,
+        TunnelChecksum::Full => abi::TUNNEL_CHECKSUM,
+        TunnelChecksum::Remote => abi::TUNNEL_REMOTE_CHECKSUM,
+    };
+    match tunnel {
+        Tunnel::Ipip => (abi::TUNNEL_IPIP, 0, 0),
+        Tunnel::Gue { port, checksum } => (abi::TUNNEL_GUE, port.to_be(), flags(checksum)),
+        Tunnel::Gre { checksum } => (abi::TUNNEL_GRE, 0, flags(checksum)),
+    }
 }
 
 fn vip_filter(model: &Model) -> BTreeMap<u32, u64> {

@@ -242,6 +242,7 @@ impl Model {
         }
         check::real_unicast(id)?;
         supported::real(id, spec)?;
+        check::real_tunnel(id, spec)?;
         check::real_port(service, id, spec)?;
         check::service_reals(service, entry.reals.len() + 1)?;
         if entry.scheduler == Scheduler::Mh {
@@ -260,6 +261,7 @@ impl Model {
         check::real_numbers(id, spec)?;
         let real = entry.reals.get_mut(id).ok_or_else(|| no_such_real(service, id))?;
         supported::real(id, spec)?;
+        check::real_tunnel(id, spec)?;
         check::real_port(service, id, spec)?;
         real.spec = *spec;
         if spec.weight != 0 {

@@ -260,6 +260,37 @@ fn neighbours_and_options_reach_the_tables() {
 }
 
 #[test]
+fn tunnels_reach_the_tables() {
+    use api::{Tunnel, TunnelChecksum};
+    let gue = |checksum| Tunnel::Gue { port: 6080, checksum };
+    let port = 6080_u16.to_be();
+    for (number, (tunnel, expected)) in (1..).zip([
+        (Tunnel::Ipip, (abi::TUNNEL_IPIP, 0, 0)),
+        (gue(TunnelChecksum::None), (abi::TUNNEL_GUE, port, 0)),
+        (gue(TunnelChecksum::Full), (abi::TUNNEL_GUE, port, abi::TUNNEL_CHECKSUM)),
+        (gue(TunnelChecksum::Remote), (abi::TUNNEL_GUE, port, abi::TUNNEL_REMOTE_CHECKSUM)),
+        (Tunnel::Gre { checksum: TunnelChecksum::None }, (abi::TUNNEL_GRE, 0, 0)),
+        (Tunnel::Gre { checksum: TunnelChecksum::Full }, (abi::TUNNEL_GRE, 0, abi::TUNNEL_CHECKSUM)),
+    ]) {
+        // The family of the real server need not be that of the VIP.
+        let address = if number % 2 == 0 {
+            real(number).address
+        } else {
+            format!("fd00::{number}").parse().expect("address")
+        };
+        let spec = RealSpec { forwarding: api::Forwarding::Tunnel, tunnel, ..real_spec(1) };
+        let add = Change::AddReal { service: service(1), real: RealId { address, port: 80 }, spec };
+        let model = model(&[add_service("rr"), add]);
+        let mut layout = Layout::new(model.options().limits);
+        let compiled =
+            compile(&mut layout, &model, &Neighbours::new(), &Cursors::new()).expect("there is room");
+        let real = compiled.tables.reals[&0];
+        assert_eq!(real.method, abi::METHOD_TUNNEL);
+        assert_eq!((real.tunnel, real.tunnel_port_be, real.tunnel_flags), expected);
+    }
+}
+
+#[test]
 fn a_full_table_of_slots_is_a_refusal_and_changes_nothing() {
     let mut options = small_options();
     options.limits.slots_max = 600;
@@ -338,6 +369,12 @@ fn refusals_are_those_of_the_kernel() {
     };
     let lower = RealSpec { lower_threshold: 1, ..real_spec(1) };
     let masquerade = RealSpec { forwarding: api::Forwarding::Masquerade, ..real_spec(1) };
+    let tunnel = |tunnel| RealSpec { forwarding: api::Forwarding::Tunnel, tunnel, ..real_spec(1) };
+    let tunnel_port = Change::AddReal {
+        service: service(1),
+        real: RealId { port: 81, ..real(2) },
+        spec: tunnel(api::Tunnel::Ipip),
+    };
     let edit = Change::EditReal { service: service(1), real: real(2), spec: real_spec(1) };
     let delete = Change::DeleteReal { service: service(1), real: real(2) };
     let port =
@@ -362,6 +399,9 @@ fn refusals_are_those_of_the_kernel() {
         (with(masquerade, 2), Unsupported),
         (with(RealSpec { upper_threshold: 5, ..real_spec(1) }, 2), Unsupported),
         (port, Invalid),
+        (with(tunnel(api::Tunnel::Gue { port: 0, checksum: api::TunnelChecksum::None }), 2), Invalid),
+        (with(tunnel(api::Tunnel::Gre { checksum: api::TunnelChecksum::Remote }), 2), Invalid),
+        (tunnel_port, Invalid),
     ] {
         let shown = format!("{change:?}");
         assert_eq!(refused(&base, change), kind, "{shown}");

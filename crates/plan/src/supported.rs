@@ -44,14 +44,13 @@ pub(crate) fn service(id: &ServiceId, spec: &ServiceSpec) -> Result<(), Refusal>
 /// Refuses a real server that cannot be reached yet.
 pub(crate) fn real(id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
     let method = match spec.forwarding {
-        Forwarding::DirectRouting => None,
+        Forwarding::DirectRouting | Forwarding::Tunnel => None,
         Forwarding::Masquerade => Some("masquerading (-m)"),
-        Forwarding::Tunnel => Some("tunneling (-i)"),
         Forwarding::Local => Some("local delivery"),
     };
     if let Some(method) = method {
         return Err(unsupported(format!(
-            "real server {id}: {method} is not in this release; use direct routing (-g)"
+            "real server {id}: {method} is not in this release; use direct routing (-g) or a tunnel (-i)"
         )));
     }
     if spec.upper_threshold > 0 {

@@ -31,6 +31,10 @@ const STATES: [&str; 11] = [
     "SYNACK",
 ];
 
+const TUNNELS: [&str; 6] = ["ipip", "gre", "gre csum", "gue 6080", "gue 6080 csum", "gue 6080 remcsum"];
+/// Some that every packet fits, some that few do, and the unknown one.
+const MTUS: [u32; 6] = [0, 65_535, 1500, 1340, 120, 60];
+
 /// Tables, and packets that meet them one after the other.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -136,12 +140,13 @@ fn real(numbers: &mut Numbers, prefix: &str, last: u64) -> Option<Real> {
         inactive: numbers.below(600) as i32,
         removed: numbers.one_in(12),
         unresolved: numbers.one_in(12),
-        method: numbers.one_in(20).then(|| "tunnel".to_owned()),
+        method: numbers.one_in(6).then(|| "tunnel".to_owned()),
+        tunnel: Some(TUNNELS[numbers.below(TUNNELS.len() as u64) as usize].to_owned()),
         upper_threshold: 0,
         lower_threshold: 0,
         local: numbers.one_in(20),
-        mtu: 0,
-        source: None,
+        mtu: MTUS[numbers.below(MTUS.len() as u64) as usize],
+        source: if numbers.one_in(12) { None } else { format!("{prefix}ff").parse().ok() },
         translate_source: false,
         port: None,
     })
@@ -199,13 +204,63 @@ pub fn check(tables: &Compiled, packet: &[u8], seen: &Seen, refused: Option<Refu
     }
 }
 
-/// Only MAC addresses, the hop count and the IPv4 checksum over it may change, in the right way.
+/// Only MAC addresses, the hop count and the IPv4 checksum over it may change, in the right way; in a tunnel of what is
+/// inside.
 fn check_forwarded(tables: &Compiled, packet: &[u8], seen: &Seen) -> Result<(), String> {
     let to = seen.added.iter().position(|counters| counters.in_packets > 0);
     let real = to.and_then(|real| tables.reals.get(real)).ok_or("sent to no real server")?;
     if seen.ifindex != Some(real.ifindex) {
         return Err(format!("interface {:?} in place of {}", seen.ifindex, real.ifindex));
     }
+    if real.method == abi::METHOD_TUNNEL {
+        let (shorter, unwrapped) = unwrap(real, packet, &seen.bytes)?;
+        return check_hop(real, &shorter, &unwrapped);
+    }
+    check_hop(real, packet, &seen.bytes)
+}
+
+/// The packet without its padding, and the one inside a tunnel behind the same link header: whose outer headers must be
+/// whole, and their checksums those of a full computation.
+fn unwrap(real: &abi::Real, packet: &[u8], seen: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let outer = read(seen);
+    let word = if real.address.is_v4() { "ip4" } else { "ip6" };
+    for (word, field) in [
+        (word, "len"),
+        (word, "csum"),
+        ("udp", "len"),
+        ("gre", "type"),
+        ("gresum", "type"),
+        ("gresum", "csum"),
+    ] {
+        // The first header of the name: the outer one, but for the UDP header of what is in IPIP or GRE.
+        let is_ours = word != "udp" || real.tunnel == abi::TUNNEL_GUE;
+        if is_ours && outer.states(word, field) {
+            return Err(format!("{word} {field} is wrong: {outer}"));
+        }
+    }
+    let has_sum = real.tunnel_flags & abi::TUNNEL_CHECKSUM != 0;
+    if real.tunnel == abi::TUNNEL_GUE && outer.states("udp", "csum") == has_sum {
+        return Err(format!("the checksum of GUE is wrong, or there for no reason: {outer}"));
+    }
+    let start = network_offset(packet).ok_or("forwarded a frame without a network header")?;
+    let inner = start + forward::mtu::overhead(real);
+    let (link, _) = seen.split_at_checked(start).ok_or("forwarded too little")?;
+    let same = packet.get(12..start - 2) == link.get(12..start - 2);
+    let largest = usize::try_from(forward::mtu::largest(real)).unwrap_or(usize::MAX);
+    let ip_len = seen.len() - inner;
+    if !same || ip_len > largest {
+        return Err(format!("longer than the way allows, or other tags: {outer}"));
+    }
+    let mut unwrapped = link.to_vec();
+    // The type of the packet inside, which the tunnel's headers name and `read` has followed.
+    unwrapped.splice(start - 2.., packet[start - 2..start].iter().copied());
+    unwrapped.extend_from_slice(seen.get(inner..).ok_or("forwarded too little")?);
+    let shorter = packet.get(..start + ip_len).ok_or("the packet grew")?.to_vec();
+    Ok((shorter, unwrapped))
+}
+
+/// As it came, but for the MAC addresses and one hop.
+fn check_hop(real: &abi::Real, packet: &[u8], seen: &[u8]) -> Result<(), String> {
     let mut expected = packet.to_vec();
     let start = network_offset(packet).ok_or("forwarded a frame without a network header")?;
     let (addresses, rest) = expected.split_at_mut_checked(12).ok_or("forwarded less than two addresses")?;
@@ -224,12 +279,12 @@ fn check_forwarded(tables: &Compiled, packet: &[u8], seen: &Seen) -> Result<(), 
         } else {
             // What was wrong stays wrong by as much: nothing to recompute, so take it as seen.
             let place = start + 10..start + 12;
-            ip[10..12].copy_from_slice(seen.bytes.get(place).ok_or("forwarded too little")?);
+            ip[10..12].copy_from_slice(seen.get(place).ok_or("forwarded too little")?);
         }
     } else if let Some(hops) = ip.get_mut(7) {
         *hops -= 1;
     }
-    match crate::packet::difference(&expected, &seen.bytes) {
+    match crate::packet::difference(&expected, seen) {
         Some(difference) => Err(difference),
         None => Ok(()),
     }

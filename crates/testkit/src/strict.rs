@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::packet::checksum;
 use wire::{Bytes, Short};
 
 /// Largest access that makes sense: an IPv6 header and its extension fit.
@@ -99,6 +100,11 @@ impl forward::Resize for StrictBytes {
         self.bytes.splice(0..0, std::iter::repeat_n(0xa5, front));
         self.written.borrow_mut().clear();
         Ok(self)
+    }
+
+    fn sum(&self, offset: usize, len: usize) -> Result<u16, Short> {
+        let part = offset.checked_add(len).and_then(|end| self.bytes.get(offset..end)).ok_or(Short)?;
+        Ok(!checksum::internet(&[part]))
     }
 }
 

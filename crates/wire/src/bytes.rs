@@ -9,8 +9,14 @@ pub struct Short;
 ///
 /// An offset must be bounded where it is computed (a mask, or a comparison before the addition).
 pub trait Bytes {
-    /// Length of the frame in bytes.
+    /// Bytes that can be read and written here. All of the frame, but for a jumbo frame in several buffers: of that the
+    /// first one, with the headers.
     fn len(&self) -> usize;
+
+    /// Whether the frame has at least `len` bytes, those in further buffers included.
+    fn holds(&self, len: usize) -> bool {
+        len <= self.len()
+    }
 
     /// Whether the frame has no bytes at all.
     fn is_empty(&self) -> bool {

@@ -62,6 +62,9 @@ impl Compiled {
         if let Some(limit) = tables.answers_per_second_max {
             settings.answers_per_second_max = limit;
         }
+        if tables.pmtu_disc == Some(false) {
+            settings.sysctls.switches &= !abi::SYSCTL_PMTU_DISC;
+        }
         let mut compiled = Self {
             services: Vec::new(),
             cursors: Vec::new(),
@@ -168,6 +171,7 @@ impl Compiled {
             Some("masquerade") => abi::METHOD_MASQUERADE,
             Some(other) => return Err(wrong("method", other, "expected direct, tunnel or masquerade")),
         };
+        let (tunnel, tunnel_port, tunnel_flags) = tunnel(written.tunnel.as_deref().unwrap_or("ipip"))?;
         self.reals.push(abi::Real {
             address: address(written.address),
             macs: abi::Real::macs_of(mac(written)?, DIRECTOR_MAC),
@@ -179,6 +183,9 @@ impl Compiled {
             source: written.source.map(address).unwrap_or_default(),
             weight: written.weight,
             service,
+            tunnel,
+            tunnel_flags,
+            tunnel_port_be: tunnel_port.to_be(),
             upper_threshold: written.upper_threshold,
             lower_threshold: written.lower_threshold,
             ..abi::Real::default()
@@ -224,6 +231,22 @@ pub(super) fn state(name: &str) -> Result<u8, CompileError> {
 fn is_active(state: u8) -> bool {
     let active = [TcpState::Established, TcpState::SynSent, TcpState::SynRecv, TcpState::SynAck];
     active.iter().any(|active| *active as u8 == state)
+}
+
+/// Kind, port and flags of an encapsulation.
+fn tunnel(text: &str) -> Result<(u8, u16, u8), CompileError> {
+    let expected = "expected ipip, gre, gre csum, gue PORT, gue PORT csum or gue PORT remcsum";
+    let port = |text: &str| text.parse().map_err(|_| wrong("tunnel", text, expected));
+    let words: Vec<&str> = text.split(' ').collect();
+    Ok(match words.as_slice() {
+        ["ipip"] => (abi::TUNNEL_IPIP, 0, 0),
+        ["gre"] => (abi::TUNNEL_GRE, 0, 0),
+        ["gre", "csum"] => (abi::TUNNEL_GRE, 0, abi::TUNNEL_CHECKSUM),
+        ["gue", number] => (abi::TUNNEL_GUE, port(number)?, 0),
+        ["gue", number, "csum"] => (abi::TUNNEL_GUE, port(number)?, abi::TUNNEL_CHECKSUM),
+        ["gue", number, "remcsum"] => (abi::TUNNEL_GUE, port(number)?, abi::TUNNEL_REMOTE_CHECKSUM),
+        _ => return Err(wrong("tunnel", text, expected)),
+    })
 }
 
 fn mac(written: &Real) -> Result<[u8; 6], CompileError> {

@@ -55,6 +55,8 @@ pub struct Tables {
     pub overflowed: bool,
     /// ICMP errors the director may send a second.
     pub answers_per_second_max: Option<u64>,
+    /// Routers must not fragment what a tunnel carries where its sender forbids it; the default.
+    pub pmtu_disc: Option<bool>,
 }
 
 /// A virtual service.
@@ -118,6 +120,9 @@ pub struct Real {
     pub port: Option<u16>,
     /// Forwarding method: `direct` unless said otherwise.
     pub method: Option<String>,
+    /// Encapsulation of the method `tunnel`: `ipip` unless said otherwise, `gre`, `gre csum`, `gue 6080`, `gue 6080 csum`,
+    /// `gue 6080 remcsum`.
+    pub tunnel: Option<String>,
     /// Upper connection threshold, 0 for none.
     #[serde(default)]
     pub upper_threshold: u32,

@@ -86,6 +86,7 @@ struct Written {
     #[serde(default)]
     overflowed: bool,
     answers_per_second_max: Option<u64>,
+    pmtu_disc: Option<bool>,
     #[serde(default)]
     wire: bool,
     #[serde(default)]
@@ -155,6 +156,7 @@ fn finish(
     state.established_full |= written.established_full;
     state.overflowed |= written.overflowed;
     state.answers_per_second_max = written.answers_per_second_max.or(state.answers_per_second_max);
+    state.pmtu_disc = written.pmtu_disc.or(state.pmtu_disc);
     let first: Step = written
         .step
         .try_into()

@@ -294,14 +294,13 @@ fn rows(text: &str, ages_s: &BTreeMap<String, f64>) -> Rows {
 
 /// `TCP 14:59  ESTABLISHED ...` -> `TCP ESTABLISHED ...` and 899.
 pub(crate) fn without_time(line: &str) -> (String, Option<f64>) {
-    let time = line.get(4..10).and_then(|field| field.trim_end().split_once(':'));
-    let parsed = time.and_then(|(minutes, seconds)| {
-        Some(f64::from(minutes.parse::<u32>().ok()? * 60 + seconds.parse::<u32>().ok()?))
+    let parsed = ["TCP ", "UDP ", "SCTP ", "IP  "].iter().find_map(|protocol| {
+        let rest = line.strip_prefix(protocol)?;
+        let (minutes, seconds) = rest.get(..6)?.trim_end().split_once(':')?;
+        let time = f64::from(minutes.parse::<u32>().ok()? * 60 + seconds.parse::<u32>().ok()?);
+        Some((format!("{protocol}{}", rest.get(7..)?), Some(time)))
     });
-    match (parsed, line.get(..4), line.get(11..)) {
-        (Some(time), Some(protocol), Some(rest)) => (format!("{protocol}{rest}"), Some(time)),
-        _ => (line.to_owned(), None),
-    }
+    parsed.unwrap_or_else(|| (line.to_owned(), None))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What came out, in words: which server, and what else changed on the way.
 
-use crate::net::{DIRECTOR_MAC, SERVER_MACS};
+use crate::mac::{self, DIRECTOR_MAC};
 use testkit::Packet;
 use testkit::packet::read;
 
@@ -8,6 +8,9 @@ use testkit::packet::read;
 const ETHERNET: usize = 14;
 /// Bytes of the transport header that every ICMP error quotes.
 const QUOTED: usize = 8;
+
+/// Lowest source port of a tunnel over UDP that counts as made of the flow inside.
+const FLOW_PORT_MIN: u16 = 32_768;
 
 /// What is said of a frame that lost the bytes after the end of its IP packet, and nothing else.
 pub(crate) const PADDING_GONE: &str = " without padding";
@@ -20,20 +23,68 @@ pub(crate) fn describe(sent: &Packet, frames: &[Vec<u8>]) -> String {
     frames.iter().map(|frame| describe_one(sent, frame)).collect::<Vec<_>>().join(" + ")
 }
 
+/// Describes the frames that several packets led to, in an order of their own.
+pub(crate) fn describe_all(sent: &[Packet], frames: &[Vec<u8>]) -> Vec<String> {
+    let Some(first) = sent.first() else { return Vec::new() };
+    // That a fragment leaves as it came is told in full: which of those sent it is, is not known.
+    let mut texts: Vec<String> = frames.iter().map(|frame| place(frame) + &changed(first, frame)).collect();
+    texts.sort();
+    if texts.is_empty() { vec!["nothing".to_owned()] } else { texts }
+}
+
+/// Who a frame is for.
+fn place(frame: &[u8]) -> String {
+    mac::server(frame).map_or_else(|| "client: ".to_owned(), |server| format!("server {server}, changed: "))
+}
+
 fn describe_one(sent: &Packet, frame: &[u8]) -> String {
-    if let Some(server) = server(frame) {
+    if let Some(server) = mac::server(frame) {
         if forwarded(sent, server).is_some_and(|expected| expected == frame) {
             return format!("server {server}");
         }
         if forwarded(&without_padding(sent), server).is_some_and(|expected| expected == frame) {
             return format!("server {server}{PADDING_GONE}");
         }
-        return format!("server {server}, changed: {}", read(frame));
     }
-    match meaning(frame) {
-        Some(text) => format!("client: {text}"),
-        None => format!("client: {}", without_identification(&read(frame).to_string())),
+    place(frame) + &changed(sent, frame)
+}
+
+/// A frame in the packet language, without what its sender chooses freely.
+fn changed(sent: &Packet, frame: &[u8]) -> String {
+    let sent_bytes = sent.to_bytes();
+    // An error that was sent leaves translated; one that was made tells by its meaning alone.
+    if !is_icmp_error(&sent_bytes)
+        && let Some(text) = meaning(frame)
+    {
+        return text;
     }
+    let text = read(frame).to_string();
+    let is_answer = sent_bytes.get(6..12) == frame.get(..6);
+    if is_answer {
+        without_identification(&text)
+    } else if is_from_director(&text) {
+        without_flow_port(&without_identification(&text))
+    } else {
+        text
+    }
+}
+
+/// Whether the IP header, of a tunnel then, has an address of the director itself as source.
+fn is_from_director(text: &str) -> bool {
+    let ip = text.split(" / ").nth(1).unwrap_or_default();
+    ["ip4 10.0.0.254 > ", "ip6 fd00::fe > "].iter().any(|start| ip.starts_with(start))
+}
+
+/// The text of a tunnel's packet without the UDP source port, which the sender makes of the flow inside.
+fn without_flow_port(text: &str) -> String {
+    let mut layers: Vec<String> = text.split(" / ").map(str::to_owned).collect();
+    if let Some(layer) = layers.get_mut(2)
+        && let Some((port, rest)) = layer.strip_prefix("udp ").and_then(|rest| rest.split_once(' '))
+        && port.parse::<u16>().is_ok_and(|port| port >= FLOW_PORT_MIN)
+    {
+        *layer = format!("udp flow {rest}");
+    }
+    layers.join(" / ")
 }
 
 fn without_padding(sent: &Packet) -> Packet {
@@ -58,11 +109,6 @@ fn without_identification(text: &str) -> String {
     text.replacen(ip, &kept.join(" "), 1)
 }
 
-/// The server whose MAC address the frame is for.
-fn server(frame: &[u8]) -> Option<u8> {
-    frame.strip_prefix(&SERVER_MACS).and_then(<[u8]>::first).copied()
-}
-
 /// The frame by direct routing: other MAC addresses, a hop less, the checksum that belongs to it; all else as sent.
 fn forwarded(sent: &Packet, server: u8) -> Option<Vec<u8>> {
     let bytes = sent.to_bytes();
@@ -71,31 +117,37 @@ fn forwarded(sent: &Packet, server: u8) -> Option<Vec<u8>> {
         [0x86, 0xdd] => ("hoplimit", bytes.get(ETHERNET + 7)?),
         _ => return None,
     };
-    let macs: Vec<String> = SERVER_MACS.iter().chain([&server]).map(|byte| format!("{byte:02x}")).collect();
-    let changes = format!("eth {DIRECTOR_MAC} > {}; {name} {}", macs.join(":"), hops.checked_sub(1)?);
+    let changes = format!("eth {DIRECTOR_MAC} > {}; {name} {}", mac::of_server(server), hops.checked_sub(1)?);
     Some(sent.changed(&changes).ok()?.to_bytes())
+}
+
+/// Whether the frame is IPv4, the size of its IP header, and its protocol.
+fn ip_header(frame: &[u8]) -> Option<(bool, usize, u8)> {
+    let ip = frame.get(ETHERNET..)?;
+    match frame.get(12..ETHERNET)? {
+        [0x08, 0x00] => Some((true, usize::from(ip.first()? & 15) * 4, *ip.get(9)?)),
+        [0x86, 0xdd] => Some((false, 40, *ip.get(6)?)),
+        _ => None,
+    }
+}
+
+fn is_icmp_error(frame: &[u8]) -> bool {
+    let Some((is_v4, size, protocol)) = ip_header(frame) else { return false };
+    let Some(&kind) = frame.get(ETHERNET + size) else { return false };
+    if is_v4 { protocol == 1 && matches!(kind, 3 | 4 | 5 | 11 | 12) } else { protocol == 58 && kind < 128 }
 }
 
 /// An ICMP error by its meaning: addresses, type, code, the rest of its header, and what it quotes of the packet
 /// up to the ports. How much more it quotes, and how its own IP header looks, is the sender's choice.
 fn meaning(frame: &[u8]) -> Option<String> {
-    let ip = frame.get(ETHERNET..)?;
-    let is_v4 = frame.get(12..ETHERNET)? == [0x08, 0x00];
-    let (word, size, protocol, quoted_ip) = if is_v4 {
-        ("icmp", usize::from(ip.first()? & 15) * 4, *ip.get(9)?, "0800")
-    } else {
-        ("icmp6", 40, *ip.get(6)?, "86dd")
-    };
-    let icmp = ip.get(size..)?;
-    let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
-    let is_error = if is_v4 {
-        protocol == 1 && matches!(kind, 3 | 4 | 5 | 11 | 12)
-    } else {
-        protocol == 58 && kind < 128
-    };
-    if !is_error {
+    if !is_icmp_error(frame) {
         return None;
     }
+    let (is_v4, size, _) = ip_header(frame)?;
+    let ip = frame.get(ETHERNET..)?;
+    let icmp = ip.get(size..)?;
+    let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
+    let (word, quoted_ip) = if is_v4 { ("icmp", "0800") } else { ("icmp6", "86dd") };
     let packet = read(frame);
     let wrong: Vec<&str> = [("ip4", "csum"), (word, "csum")]
         .into_iter()
@@ -166,6 +218,39 @@ mod tests {
     fn the_identification_of_the_stack_is_left_out() {
         let text = "eth a > b / ip4 1.1.1.1 > 2.2.2.2 id 77 df / icmp 0 0 id 5";
         assert_eq!(without_identification(text), "eth a > b / ip4 1.1.1.1 > 2.2.2.2 df / icmp 0 0 id 5");
+    }
+
+    #[test]
+    fn a_tunnel_is_told_without_what_its_sender_chooses() {
+        let text = |port: u16, id: u16| {
+            let text = format!(
+                "eth {DIRECTOR_MAC} > 02:00:00:00:01:03 / ip4 10.0.0.254 > 10.0.0.3 id {id} ttl 63 / \
+                 udp {port} > 6080 / gue / ip4 198.51.100.1 > 192.0.2.10 ttl 63 id 8 / tcp 5 > 80 syn"
+            );
+            describe(&sent(), &[packet(&text)])
+        };
+        assert_eq!(text(40_000, 1), text(50_000, 2));
+        assert_ne!(text(40_000, 1), text(3000, 1));
+        assert!(
+            text(40_000, 1).contains("udp flow > 6080 / gue / ip4 198.51.100.1 > 192.0.2.10 id 8 ttl 63")
+        );
+    }
+
+    #[test]
+    fn a_translated_error_is_told_in_full() {
+        let error = |ends: &str, inner: &str| {
+            format!("{ends} / icmp 3 1 / ip4 {inner} id 3 / tcp 5 > 80 syn seq 9 / bytes 3")
+        };
+        let sent = error(
+            "eth 02:00:00:00:01:01 > 02:00:00:00:00:0d / ip4 10.0.0.1 > 198.51.100.1 id 4",
+            "198.51.100.1 > 10.0.0.1",
+        );
+        let left = error(
+            "eth 02:00:00:00:00:0d > 02:00:00:00:00:0c / ip4 192.0.2.10 > 198.51.100.1 id 4",
+            "198.51.100.1 > 192.0.2.10",
+        );
+        let text = describe(&sent.parse().expect("packet"), &[packet(&left)]);
+        assert_eq!(text, format!("client: {left}"));
     }
 
     #[test]

@@ -6,19 +6,25 @@
 //! Absent on purpose: any opinion on what is right. The one target is the measure of the other; which of the
 //! two a difference speaks against is for people to decide, with the specification.
 
+mod burst;
 pub mod diff;
+mod flow;
 mod frame;
+mod mac;
 mod net;
+mod pieces;
 pub mod play;
 pub mod random;
 pub mod record;
 pub mod script;
+mod settings;
 mod step;
 mod target;
 mod template;
 
+pub use burst::{Burst, Vary};
 pub use play::{Options, PlayError, play};
 pub use record::Record;
 pub use script::{Script, ScriptError};
-pub use step::{Burst, Step, StepError, Vary};
+pub use step::{Mark, Step, StepError};
 pub use target::Target;

@@ -31,6 +31,14 @@ enum What {
         /// Record of the other
         b: PathBuf,
     },
+    /// Print a record
+    Show {
+        /// The record
+        record: PathBuf,
+        /// Only scripts whose name fits; * stands for anything
+        #[arg(long, value_name = "GLOB", default_value = "*")]
+        script: String,
+    },
     /// Print the scripts that would be played
     List(Choice),
 }
@@ -80,6 +88,9 @@ struct Run {
     /// The binary sluice
     #[arg(long, value_name = "FILE", default_value_os_t = beside("sluice"))]
     sluice: PathBuf,
+    /// Compare with this record of IPVS, without the virtual machine
+    #[arg(long, value_name = "FILE", conflicts_with = "same_kernel")]
+    ipvs: Option<PathBuf>,
     /// Folder for the records
     #[arg(long, value_name = "DIR", default_value_os_t = root().join("target/compare"))]
     out: PathBuf,
@@ -101,6 +112,7 @@ fn main() -> ExitCode {
         What::Run(words) => run(words),
         What::Play(words) => play_one(&words).map(|()| true),
         What::Diff { a, b } => compare(&a, &b),
+        What::Show { record, script } => show(&record, &script).map(|()| true),
         What::List(choice) => list(&choice).map(|()| true),
     };
     match done {
@@ -114,16 +126,13 @@ fn main() -> ExitCode {
 }
 
 fn chosen(choice: &Choice) -> Result<Vec<Script>, Box<dyn Error>> {
-    let mut scripts = script::read_all(&choice.scripts)?;
+    let fits = |name: &str| choice.script.as_ref().is_none_or(|pattern| script::fits(pattern, name));
+    let wanted = |name: &str, is_short: bool| fits(name) && (is_short || !choice.short);
+    let mut scripts = script::read_some(&choice.scripts, wanted)?;
     if choice.random > 0 {
         let seed = choice.seed.ok_or("random scripts need --seed")?;
-        scripts.extend(random::scripts(seed, choice.random)?);
-    }
-    if let Some(pattern) = &choice.script {
-        scripts.retain(|it| script::fits(pattern, &it.name));
-    }
-    if choice.short {
-        scripts.retain(|it| it.short);
+        let made = random::scripts(seed, choice.random)?;
+        scripts.extend(made.into_iter().filter(|it| wanted(&it.name, it.short)));
     }
     if scripts.is_empty() {
         return Err("no script is chosen; `compare list` prints their names".into());
@@ -157,8 +166,24 @@ fn read(path: &Path) -> Result<Record, Box<dyn Error>> {
     Ok(serde_json::from_slice(&text).map_err(|error| format!("{} is no record: {error}", path.display()))?)
 }
 
+fn show(path: &Path, pattern: &str) -> Result<(), Box<dyn Error>> {
+    for played in read(path)?.scripts.iter().filter(|it| script::fits(pattern, &it.name)) {
+        println!("{played}");
+    }
+    Ok(())
+}
+
 fn compare(a: &Path, b: &Path) -> Result<bool, Box<dyn Error>> {
     let report = diff::diff(&read(a)?, &read(b)?);
+    println!("{report}");
+    Ok(report.is_clean())
+}
+
+/// Compares those scripts that the second record holds.
+fn compare_played(a: &Path, b: &Path) -> Result<bool, Box<dyn Error>> {
+    let (mut a, b) = (read(a)?, read(b)?);
+    a.scripts.retain(|played| b.scripts.iter().any(|other| other.name == played.name));
+    let report = diff::diff(&a, &b);
     println!("{report}");
     Ok(report.is_clean())
 }
@@ -175,6 +200,10 @@ fn run(mut words: Run) -> Result<bool, Box<dyn Error>> {
     std::fs::create_dir_all(&words.out)
         .map_err(|error| format!("cannot make {}: {error}", words.out.display()))?;
     let (ipvs, sluice) = (words.out.join("ipvs.json"), words.out.join("sluice.json"));
+    if let Some(known) = words.ipvs.take() {
+        play_here(&words, &sluice)?;
+        return compare_played(&known, &sluice);
+    }
     for path in [&ipvs, &sluice] {
         // A record of an earlier run must not be compared again.
         let _ = std::fs::remove_file(path);

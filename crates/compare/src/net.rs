@@ -11,16 +11,9 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::mac::{self, DIRECTOR_MAC, GATEWAY_MAC, SERVERS};
 use testkit::{Frames, NetNs, NetNsError, Packet};
 
-/// MAC address of the director.
-pub(crate) const DIRECTOR_MAC: &str = "02:00:00:00:00:0d";
-/// MAC address of the gateway, behind which all clients are.
-pub(crate) const GATEWAY_MAC: &str = "02:00:00:00:00:0c";
-/// MAC addresses of servers, without the last byte, which is that of their addresses.
-pub(crate) const SERVER_MACS: [u8; 5] = [2, 0, 0, 0, 1];
-/// 10.0.0.1 and fd00::1 up to this one.
-const SERVERS: u8 = 16;
 /// Virtual addresses 192.0.2.10 and 2001:db8::10 up to so many more.
 const VIPS: u8 = 10;
 /// How long the director may take to answer an echo request.
@@ -69,7 +62,7 @@ pub(crate) struct Net {
     echoes: u16,
     _pass: OwnedFd,
     pub(crate) director: NetNs,
-    _outside: NetNs,
+    outside: NetNs,
 }
 
 impl Net {
@@ -77,19 +70,29 @@ impl Net {
         let outside = NetNs::new("outside")?;
         let director = NetNs::new("director")?;
         director.run(write_settings)??;
-        let links = format!(
-            "link add c0 type veth peer name d0 address {DIRECTOR_MAC} netns {}\n\
-             link set c0 address {GATEWAY_MAC} up\n",
-            director.name()
-        );
         outside.run(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").ok())?;
-        batch(&outside, &links)?;
-        batch(&director, &addresses())?;
+        let link = format!(
+            "link add d0 address {DIRECTOR_MAC} type veth peer name c0 address {GATEWAY_MAC} netns {}\n",
+            outside.name()
+        );
+        batch(&director, &(link + &addresses()))?;
+        outside.set_up("c0")?;
         // The stack of the director leaves checksums to a card that is not there.
-        director.run(|| tool(Command::new("ethtool").args(["-K", "d0", "tx", "off"]), ""))??;
+        director.finish_checksums("d0")?;
         let pass = outside.run(|| kernel::attach_pass("c0"))??.0;
         let frames = outside.run(|| Frames::open("c0"))?.map_err(NetError::Socket)?;
-        Ok(Self { frames, echoes: 0, _pass: pass, director, _outside: outside })
+        Ok(Self { frames, echoes: 0, _pass: pass, director, outside })
+    }
+
+    /// Runs `ip` with these words on the director.
+    pub(crate) fn ip(&self, words: &str) -> Result<(), NetError> {
+        Ok(self.director.ip(words)?)
+    }
+
+    /// Sets how large a packet the link takes, in bytes.
+    pub(crate) fn set_mtu(&self, bytes: u16) -> Result<(), NetError> {
+        self.outside.ip(&format!("link set c0 mtu {bytes}"))?;
+        self.ip(&format!("link set d0 mtu {bytes}"))
     }
 
     /// Sends a frame and gives the frames that came before the answer to an echo request sent behind it.
@@ -172,8 +175,7 @@ fn addresses() -> String {
         lines.push(format!("addr add 2001:db8::{:x}/128 dev lo nodad", 0x10 + number));
     }
     for number in 1..=SERVERS {
-        let [a, b, c, d, e] = SERVER_MACS;
-        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{number:02x}");
+        let mac = mac::of_server(number);
         lines.push(format!("neigh add 10.0.0.{number} lladdr {mac} nud permanent dev d0"));
         let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into());
         lines.push(format!("neigh add {v6} lladdr {mac} nud permanent dev d0"));
@@ -187,6 +189,11 @@ fn addresses() -> String {
 
 fn batch(netns: &NetNs, lines: &str) -> Result<(), NetError> {
     tool(Command::new("ip").args(["-n", netns.name(), "-batch", "-"]), lines)
+}
+
+/// Feeds `nft` in a namespace.
+pub(crate) fn batch_nft(netns: &NetNs, lines: &str) -> Result<(), NetError> {
+    netns.run(|| tool(Command::new("nft").args(["-f", "-"]), lines))?
 }
 
 fn tool(command: &mut Command, input: &str) -> Result<(), NetError> {

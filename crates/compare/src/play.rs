@@ -1,15 +1,16 @@
 //! Plays scripts into one target and writes down what happens.
 
 use crate::diff::without_time;
-use crate::frame::describe;
+use crate::flow::Flows;
+use crate::frame::{describe, describe_all};
 use crate::net::{Net, NetError};
 use crate::record::{Outcome, Played, Record, Seen};
 use crate::script::Script;
-use crate::step::Step;
+use crate::settings::{mark_packets, mark_words, set};
+use crate::step::{Mark, Step};
 use crate::target::{Running, Shared, Target, TargetError};
 use runtime::Chain;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,8 @@ use testkit::Packet;
 
 /// Most times that connections are listed for one step.
 const LISTINGS_MAX: usize = 5;
+/// A listing up to this size was read in one piece: of connections ipvsadm reads 1,024 bytes at a time, of services more.
+const PIECE_BYTES: usize = 900;
 /// How a listing of connections begins.
 const CONNECTIONS: &str = "IPVS connection entries";
 
@@ -94,7 +97,8 @@ fn play_one(shared: &Shared, script: &Script, number: usize) -> Played {
 fn play_steps(shared: &Shared, script: &Script, number: usize, seen: &mut Vec<Outcome>) -> Result<(), Stop> {
     let mut net = Net::new()?;
     let target = shared.start(&net.director, number)?;
-    let mut player = Player { net: &mut net, target, sent: BTreeMap::new(), settled: false };
+    let mut player =
+        Player { net: &mut net, target, flows: Flows::default(), marks: Vec::new(), settled: false };
     for (line, step) in &script.steps {
         seen.push(Outcome { line: line.clone(), seen: player.step(step)? });
     }
@@ -104,8 +108,9 @@ fn play_steps(shared: &Shared, script: &Script, number: usize, seen: &mut Vec<Ou
 struct Player<'a> {
     net: &'a mut Net,
     target: Running<'a>,
-    /// When the last packet of a flow was sent.
-    sent: BTreeMap<String, Instant>,
+    flows: Flows,
+    /// The fwmarks given.
+    marks: Vec<Mark>,
     /// Whether packets may be sent.
     settled: bool,
 }
@@ -118,32 +123,79 @@ impl Player<'_> {
                 Ok(Seen::Nothing)
             }
             Step::Packets(packets) => {
-                if !self.settled {
-                    self.target.settle()?;
-                    self.settled = true;
-                }
-                packets.iter().map(|packet| self.packet(packet)).collect::<Result<_, _>>().map(Seen::Packets)
+                self.settle()?;
+                let told = |packet| Ok(describe(packet, &self.packet(packet)?));
+                packets.iter().map(told).collect::<Result<_, Stop>>().map(Seen::Packets)
+            }
+            Step::Together(packets) => {
+                self.settle()?;
+                let frames =
+                    packets.iter().map(|it| self.packet(it)).collect::<Result<Vec<_>, Stop>>()?.concat();
+                Ok(Seen::Packets(describe_all(packets, &frames)))
             }
             Step::Command(words) => self.command(words, ""),
             Step::Restore(input) => self.command(&["-R".to_owned()], input),
+            Step::Mark(mark) => self.mark(mark),
+            Step::Set(name, value) => self.set(name, value),
+            Step::Ip(words) => {
+                self.settled = false;
+                self.net.ip(words)?;
+                Ok(Seen::Nothing)
+            }
+            Step::Mtu(bytes) => {
+                self.net.set_mtu(*bytes)?;
+                Ok(Seen::Nothing)
+            }
         }
     }
 
-    fn packet(&mut self, packet: &Packet) -> Result<String, Stop> {
-        let bytes = packet.to_bytes();
-        if let Some(flow) = flow(&bytes) {
-            self.sent.insert(flow, Instant::now());
+    fn settle(&mut self) -> Result<(), Stop> {
+        if !self.settled {
+            self.target.settle()?;
+            self.settled = true;
         }
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: &Packet) -> Result<Vec<Vec<u8>>, Stop> {
+        let (bytes, now) = (packet.to_bytes(), Instant::now());
         let frames = self.net.exchange(&bytes)?;
-        Ok(describe(packet, &frames))
+        self.flows.note(&bytes, &frames, now);
+        Ok(frames)
     }
 
-    /// Runs a command; one that lists until two listings hold the same. The kernel's tables of services and of
-    /// connections are those of all namespaces, read in pieces that are found again by counting: a reader misses
-    /// rows and sees some twice while a script in another namespace adds and removes.
+    fn mark(&mut self, mark: &Mark) -> Result<Seen, Stop> {
+        if self.target.target() == Target::Sluice {
+            let output = self.target.sluice(&self.net.director, &mark_words(mark))?;
+            return Ok(accepted(output.status.success(), &output.stderr));
+        }
+        if mark.is_added {
+            self.marks.push(mark.clone());
+        } else {
+            self.marks.retain(|it| (&it.protocol, &it.destinations) != (&mark.protocol, &mark.destinations));
+        }
+        mark_packets(&self.net.director, &self.marks)?;
+        Ok(accepted(true, b""))
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<Seen, Stop> {
+        if self.target.target() == Target::Ipvs {
+            return Ok(accepted(set(&self.net.director, name, value)?.is_ok(), b""));
+        }
+        let words = ["set", name, value].map(str::to_owned);
+        let output = self.target.sluice(&self.net.director, &words)?;
+        Ok(accepted(output.status.success(), b""))
+    }
+
+    /// Runs a command; one that lists again while its listing may be wrong, until two hold the same. The kernel's
+    /// tables of services and of connections are those of all namespaces, read in pieces that are found again by
+    /// counting: a reader misses rows and sees some twice while a script in another namespace adds and removes.
     fn steady(&self, words: &[String], input: &str) -> Result<Output, Stop> {
         let run = || self.target.command(&self.net.director, words, input);
         let mut output = run()?;
+        if !may_be_wrong(&output.stdout) {
+            return Ok(output);
+        }
         for _ in 0..LISTINGS_MAX {
             let Some(before) = listed(words, &output.stdout) else { break };
             output = run()?;
@@ -159,15 +211,20 @@ impl Player<'_> {
         self.settled = false;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let stdout = text(&stdout);
-        let is_connections = stdout.starts_with(CONNECTIONS);
-        let sent = if is_connections { self.sent.iter() } else { Default::default() };
-        Ok(Seen::Command {
-            code: status.code().unwrap_or(-1),
-            stderr: text(&stderr),
-            ages_s: sent.map(|(flow, at)| (flow.clone(), at.elapsed().as_secs_f64())).collect(),
-            stdout,
-        })
+        let ages_s =
+            if stdout.starts_with(CONNECTIONS) { self.flows.ages_s(&stdout) } else { BTreeMap::new() };
+        Ok(Seen::Command { code: status.code().unwrap_or(-1), stderr: text(&stderr), ages_s, stdout })
     }
+}
+
+/// Whether a listing was read in more than one piece, or holds a row twice. Services are read in one piece and an end,
+/// at which rows can come again but cannot be missed; so are the real servers of each.
+fn may_be_wrong(stdout: &[u8]) -> bool {
+    let mut lines: Vec<&[u8]> = stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let count = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    stdout.len() > PIECE_BYTES || lines.len() < count
 }
 
 /// The lines of a listing, in order of the alphabet; those of connections once each and without their times.
@@ -186,33 +243,26 @@ fn listed(words: &[String], stdout: &[u8]) -> Option<Vec<String>> {
     is_listing.then_some(lines)
 }
 
-/// A flow as a listing of connections names it: protocol, client, virtual address.
-fn flow(frame: &[u8]) -> Option<String> {
-    let ip = frame.get(14..)?;
-    let (protocol, size, client, virtual_address): (u8, usize, IpAddr, IpAddr) = match ip.first()? >> 4 {
-        4 => {
-            let at = |from: usize| <[u8; 4]>::try_from(ip.get(from..from + 4)?).ok().map(IpAddr::from);
-            (*ip.get(9)?, usize::from(ip[0] & 15) * 4, at(12)?, at(16)?)
-        }
-        _ => {
-            let at = |from: usize| <[u8; 16]>::try_from(ip.get(from..from + 16)?).ok().map(IpAddr::from);
-            (*ip.get(6)?, 40, at(8)?, at(24)?)
-        }
-    };
-    let name = match protocol {
-        6 => "TCP",
-        17 => "UDP",
-        _ => return None,
-    };
-    let port = |at: usize| Some(u16::from_be_bytes(ip.get(size + at..size + at + 2)?.try_into().ok()?));
-    let (client, to) = (SocketAddr::new(client, port(0)?), SocketAddr::new(virtual_address, port(2)?));
-    Some(format!("{name} {client} {to}"))
+/// What a change led to that is made by other means in each target: whether it was taken, and what was said.
+fn accepted(is_accepted: bool, said: &[u8]) -> Seen {
+    Seen::Command {
+        code: i32::from(!is_accepted),
+        stdout: String::new(),
+        stderr: String::from_utf8_lossy(said).into_owned(),
+        ages_s: BTreeMap::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use testkit::packet;
+
+    #[test]
+    fn a_listing_is_asked_again_when_it_is_long_or_holds_a_row_twice() {
+        assert!(!may_be_wrong(b"a\nb\n\n"));
+        assert!(may_be_wrong(b"a\nb\na\n"));
+        assert!(may_be_wrong(&[b'x'; PIECE_BYTES + 1]));
+    }
 
     #[test]
     fn only_listings_are_asked_again() {
@@ -227,19 +277,5 @@ mod tests {
         assert_eq!(ask("-Z", ""), None);
         assert_eq!(ask("-A -t 192.0.2.10:80", ""), None);
         assert!(ask("", "").is_some());
-    }
-
-    #[test]
-    fn a_flow_is_named_as_in_a_listing() {
-        let text = |text: &str| flow(&packet(&format!("eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / {text}")));
-        assert_eq!(
-            text("ip4 198.51.100.1 > 192.0.2.10 ttl 3 / tcp 5 > 80 syn").as_deref(),
-            Some("TCP 198.51.100.1:5 192.0.2.10:80")
-        );
-        assert_eq!(
-            text("ip6 2001:db8:1::1 > 2001:db8::10 / udp 5 > 53").as_deref(),
-            Some("UDP [2001:db8:1::1]:5 [2001:db8::10]:53")
-        );
-        assert_eq!(text("ip4 198.51.100.1 > 192.0.2.10 / icmp 8 0"), None);
     }
 }

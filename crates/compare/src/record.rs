@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Everything that happened on one target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,4 +57,34 @@ pub enum Seen {
     Packets(Vec<String>),
     /// Of a wait.
     Nothing,
+}
+
+impl fmt::Display for Played {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{}", self.name)?;
+        for outcome in &self.steps {
+            writeln!(out, "  {}", outcome.line.replace('\n', "\n  "))?;
+            write!(out, "{}", outcome.seen)?;
+        }
+        if let Some(failure) = &self.failure {
+            writeln!(out, "  could not go on: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Packets(texts) => texts.iter().try_for_each(|text| writeln!(out, "    * {text}")),
+            Self::Command { code, stdout, stderr, .. } => {
+                if *code != 0 {
+                    writeln!(out, "    exit code {code}")?;
+                }
+                let lines = stderr.lines().chain(stdout.lines());
+                lines.into_iter().try_for_each(|line| writeln!(out, "    |{line}|"))
+            }
+        }
+    }
 }

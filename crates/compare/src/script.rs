@@ -12,7 +12,7 @@
 //! -Ln
 //! '''
 //! ```
-//! Steps are lines of [`Step`]; empty lines and those that begin with `#` are left out.
+//! Steps are lines of [`Step`]; after `words A B`, `$1` stands for A and `$2` for B. Empty lines and those that begin with `#` are left out.
 
 use crate::step::{Step, StepError};
 use crate::template::{Each, combinations, fill};
@@ -105,9 +105,15 @@ impl Script {
     /// The first line that is no step.
     pub fn read(name: &str, text: &str) -> Result<Self, ScriptError> {
         let mut steps: Vec<(String, Step)> = Vec::new();
+        let mut values: Vec<String> = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if let Some(words) = line.strip_prefix("words ") {
+                values = words.split_whitespace().map(str::to_owned).collect();
+                continue;
+            }
+            let line = &with_values(line, &values);
             let step = Step::read(line.trim_start_matches('~').trim_start()).map_err(|source| {
-                ScriptError::Line { script: name.to_owned(), line: line.to_owned(), source }
+                ScriptError::Line { script: name.to_owned(), line: line.clone(), source }
             })?;
             match (steps.last_mut(), step) {
                 (Some((lines, Step::Restore(input))), Step::Restore(more)) => {
@@ -115,11 +121,17 @@ impl Script {
                     lines.push('\n');
                     lines.push_str(line);
                 }
-                (_, step) => steps.push((line.to_owned(), step)),
+                (_, step) => steps.push((line.clone(), step)),
             }
         }
         Ok(Self { name: name.to_owned(), short: false, better: None, steps })
     }
+}
+
+/// The line with `$1` and so on replaced by those values.
+fn with_values(line: &str, values: &[String]) -> String {
+    let numbered = values.iter().enumerate();
+    numbered.fold(line.to_owned(), |line, (at, value)| line.replace(&format!("${}", at + 1), value))
 }
 
 /// The folder of the scripts of this repository.
@@ -133,13 +145,21 @@ pub fn directory() -> PathBuf {
 /// # Errors
 /// [`ScriptError`].
 pub fn read_all(directory: &Path) -> Result<Vec<Script>, ScriptError> {
+    read_some(directory, |_, _| true)
+}
+
+/// Those scripts of a folder that are wanted by their name and by whether they are short.
+///
+/// # Errors
+/// [`ScriptError`].
+pub fn read_some(directory: &Path, wanted: impl Fn(&str, bool) -> bool) -> Result<Vec<Script>, ScriptError> {
     let read = |source| ScriptError::Read { path: directory.to_owned(), source };
     let entries: Vec<_> =
         std::fs::read_dir(directory).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
     let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
     paths.retain(|path| path.extension().is_some_and(|it| it == "toml"));
     paths.sort();
-    let mut scripts = Vec::new();
+    let (mut scripts, mut names) = (Vec::new(), BTreeSet::new());
     for path in paths {
         let text = std::fs::read_to_string(&path)
             .map_err(|source| ScriptError::Read { path: path.clone(), source })?;
@@ -149,6 +169,12 @@ pub fn read_all(directory: &Path) -> Result<Vec<Script>, ScriptError> {
             for chosen in combinations(&written.each) {
                 let words: Vec<String> = chosen.iter().map(|(_, value)| (*value).to_owned()).collect();
                 let name = [written.name.clone()].into_iter().chain(words).collect::<Vec<_>>().join(", ");
+                if !names.insert(name.clone()) {
+                    return Err(ScriptError::Twice { name });
+                }
+                if !wanted(&name, written.short) {
+                    continue;
+                }
                 let script = Script::read(&name, &fill(&written.steps, &chosen))?;
                 let is_marked = script.steps.iter().any(|(line, _)| line.starts_with('~'));
                 if is_marked && written.better.is_none() {
@@ -158,11 +184,7 @@ pub fn read_all(directory: &Path) -> Result<Vec<Script>, ScriptError> {
             }
         }
     }
-    let mut names = BTreeSet::new();
-    match scripts.iter().find(|script| !names.insert(script.name.as_str())) {
-        Some(twice) => Err(ScriptError::Twice { name: twice.name.clone() }),
-        None => Ok(scripts),
-    }
+    Ok(scripts)
 }
 
 /// Whether a name fits a pattern, in which `*` stands for any characters.
@@ -198,6 +220,13 @@ mod tests {
         assert_eq!(script.steps.len(), 3);
         let Step::Restore(input) = &script.steps[0].1 else { panic!("{:?}", script.steps[0]) };
         assert_eq!(input, "-A -t 1.2.3.4:5\n-A -t 1.2.3.4:6\n");
+    }
+
+    #[test]
+    fn words_stand_for_values() {
+        let script = Script::read("s", "words -t 192.0.2.10:80\n-A $1 $2\nwords -u\n-C").expect("script");
+        let lines: Vec<&str> = script.steps.iter().map(|(line, _)| line.as_str()).collect();
+        assert_eq!(lines, ["-A -t 192.0.2.10:80", "-C"]);
     }
 
     #[test]

@@ -211,6 +211,20 @@ impl Running<'_> {
         output.map_err(|source| TargetError::Run { program: "ipvsadm".to_owned(), source })
     }
 
+    /// Runs `sluice` with these words in the namespace.
+    pub(crate) fn sluice(&self, netns: &NetNs, words: &[String]) -> Result<Output, TargetError> {
+        let mut command = Command::new(&self.shared.sluice);
+        command.args(words).env(SOCKET_VARIABLE, self.socket());
+        let output = netns.run(|| self.to_end(&mut command, ""))?;
+        output
+            .map_err(|source| TargetError::Run { program: self.shared.sluice.display().to_string(), source })
+    }
+
+    /// Which target it is.
+    pub(crate) fn target(&self) -> Target {
+        self.shared.target
+    }
+
     /// Runs a command for a limited time. Its output goes through files, which do not block it.
     fn to_end(&self, command: &mut Command, input: &str) -> io::Result<Output> {
         let [stdin, stdout, stderr] = ["in", "out", "err"].map(|name| self.place.join(name));

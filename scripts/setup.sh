@@ -129,6 +129,11 @@ need_vm() {
     have modprobe || want kmod
 }
 
+need_compare() {
+    have ipvsadm || want ipvsadm
+    have nft || want nftables
+}
+
 need_fuzz() {
     have c++ || want g++
     have cargo-fuzz || INSTALL_FUZZ=1
@@ -176,7 +181,7 @@ install_qemu() {
     "$ROOT/tools/qemu-private" "$VM_QEMU" || die "no QEMU; remove the qemu packages of another release, then run this again"
 }
 
-# setup GROUP... - rust, bpf, run, lint, vm, fuzz
+# setup GROUP... - rust, bpf, run, lint, vm, compare, fuzz
 setup() {
     local group
     for group in "$@"; do "need_$group"; done

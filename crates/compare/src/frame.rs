@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_translated_error_is_told_in_full() {
         let error = |ends: &str, inner: &str| {
-            format!("{ends} / icmp 3 1 / ip4 {inner} id 3 / tcp 5 > 80 syn seq 9 / bytes 3")
+            format!("{ends} / icmp 3 1 / ip4 {inner} id 3 / tcp 5 > 80 seq 9 syn / bytes 3")
         };
         let sent = error(
             "eth 02:00:00:00:01:01 > 02:00:00:00:00:0d / ip4 10.0.0.1 > 198.51.100.1 id 4",

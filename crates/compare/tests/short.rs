@@ -10,6 +10,9 @@ fn root() -> PathBuf {
 
 /// Fails unless the virtual machine can be started.
 fn need_vm() -> Result<(), String> {
+    if Command::new("ipvsadm").arg("--version").output().is_err() {
+        return Err("needs ipvsadm; ./dev setup compare installs it".to_owned());
+    }
     let output = Command::new(root().join("tools/vm")).arg("setup").output();
     let output = output.map_err(|error| format!("needs tools/vm: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -52,6 +52,14 @@ pub fn tunnel(ctx: XdpContext) -> u32 {
     finish(&ctx, step)
 }
 
+/// A segment whose sender gets a TCP reset.
+#[xdp]
+pub fn reset(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let (step, _) = forward::reset(Frame::new(&ctx), &Maps, &work, now_ns());
+    finish(&ctx, step)
+}
+
 /// Carries out the end of a program.
 #[inline(always)]
 fn finish(ctx: &XdpContext, step: Step) -> u32 {

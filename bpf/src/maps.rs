@@ -5,7 +5,7 @@ use abi::{
     VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
 };
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::helpers::bpf_loop;
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use core::ffi::c_void;
@@ -28,6 +28,9 @@ static REALS: Array<Real> = Array::with_max_entries(1, 0);
 /// User space maps it into its memory, so that the sweep corrects with atomic additions too.
 #[map]
 static LOADS: Array<Load> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// When a connection to each real server last finished its handshake.
+#[map]
+static PROGRESS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static CURSORS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
@@ -165,6 +168,25 @@ impl Tables for Maps {
                 );
             }
         }
+    }
+
+    #[inline(always)]
+    fn progressed_ns(&self, index: u32) -> u64 {
+        PROGRESS.get(index).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn set_progressed_ns(&self, index: u32, now_ns: u64) {
+        if let Some(place) = PROGRESS.get_ptr_mut(index) {
+            // SAFETY: one aligned word; whichever CPU writes last is right.
+            unsafe { *place = now_ns };
+        }
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: has no arguments and no effect.
+        unsafe { bpf_get_prandom_u32() }
     }
 
     #[inline(always)]

@@ -11,6 +11,8 @@ pub enum Program {
     Answer = 1,
     /// Encapsulates a packet and sends it to a real server behind a tunnel.
     Tunnel = 6,
+    /// Sends a TCP reset to a client whose real server is gone.
+    Reset = 11,
 }
 
 /// Places of the tail-call table.
@@ -18,7 +20,7 @@ pub const PROGRAMS_MAX: u32 = 16;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 3] = [Self::Schedule, Self::Answer, Self::Tunnel];
+    pub const ALL: [Self; 4] = [Self::Schedule, Self::Answer, Self::Tunnel, Self::Reset];
 
     /// Its place in the tail-call table.
     #[inline(always)]
@@ -34,6 +36,7 @@ impl Program {
             Self::Schedule => "schedule",
             Self::Answer => "answer",
             Self::Tunnel => "tunnel",
+            Self::Reset => "reset",
         }
     }
 }

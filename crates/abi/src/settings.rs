@@ -76,7 +76,7 @@ pub struct Shared {
     pub overflow_until_ns: u64,
 }
 
-/// ICMP errors sent on one CPU in the present second; per CPU, one entry.
+/// What one CPU counts for itself: answers sent in the present second, attempts to open flows; per CPU, one entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Answers {
@@ -84,6 +84,8 @@ pub struct Answers {
     pub second: u64,
     /// How many were sent in it.
     pub sent: u64,
+    /// Packets that would have opened a flow, while some of them are dropped (`drop_packet`).
+    pub attempts: u64,
 }
 
 /// TCP states as IPVS numbers them [uapi `ip_vs.h`].

@@ -3,7 +3,7 @@
 /// The end of every packet. Numbers are stable and never used again; each has a counter in the per-CPU
 /// verdict array, one sentence for the operator, and a case.
 ///
-/// 0-15 forward, 16-31 pass to the host's own stack, 32-47 drop, 48-63 answer with an ICMP error.
+/// 0-15 forward, 16-31 pass to the host's own stack, 32-47 drop, 48-63 answer with an ICMP error or a TCP reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[must_use]
@@ -18,6 +18,8 @@ pub enum Verdict {
     ForwardStateless = 3,
     /// Left to the director's own stack, because the real server is the director itself.
     ForwardLocal = 4,
+    /// A repeated SYN, sent to another real server than the one that never got on with the connection.
+    ForwardRescued = 10,
 
     /// Not IPv4 or IPv6.
     PassNotIp = 16,
@@ -54,6 +56,8 @@ pub enum Verdict {
     DropMethod = 40,
     /// An ICMP answer was due but the limit of answers a second is reached.
     DropAnswerLimit = 41,
+    /// It would have opened a flow, and every so many-th of these is dropped (`drop_packet`).
+    DropRate = 44,
     /// The way to the real server is too narrow for its tunnel, or there is no address to send from.
     DropTunnel = 47,
 
@@ -63,6 +67,8 @@ pub enum Verdict {
     AnswerPortUnreachable = 49,
     /// Longer than the way to the real server allows: answered with ICMP fragmentation needed or packet too big.
     AnswerTooBig = 50,
+    /// The flow's real server was deleted: answered with a TCP reset.
+    AnswerReset = 52,
 }
 
 /// Size of the verdict counter array; a power of two, so that an index can be masked.
@@ -70,12 +76,13 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
         Self::ForwardStateless,
         Self::ForwardLocal,
+        Self::ForwardRescued,
         Self::PassNotIp,
         Self::PassNotVip,
         Self::PassNoService,
@@ -93,10 +100,12 @@ impl Verdict {
         Self::DropFlowTable,
         Self::DropMethod,
         Self::DropAnswerLimit,
+        Self::DropRate,
         Self::DropTunnel,
         Self::AnswerTimeExceeded,
         Self::AnswerPortUnreachable,
         Self::AnswerTooBig,
+        Self::AnswerReset,
     ];
 
     /// The stable number.
@@ -113,6 +122,17 @@ impl Verdict {
         self.number() < 16
     }
 
+    /// Whether it is sent to a real server, stays in its statistics, and has a counter of its own: of those that stay,
+    /// [`Self::ForwardKnown`] is what these leave over.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_counted_forward(self) -> bool {
+        matches!(
+            self,
+            Self::ForwardNew | Self::ForwardTableFull | Self::ForwardStateless | Self::ForwardRescued
+        )
+    }
+
     /// Whether the packet goes up the host's own stack.
     #[inline(always)]
     #[must_use]
@@ -120,7 +140,7 @@ impl Verdict {
         self.number() >= 16 && self.number() < 32
     }
 
-    /// Whether an ICMP error goes back to the client.
+    /// Whether an ICMP error or a TCP reset goes back to the client.
     #[inline(always)]
     #[must_use]
     pub const fn is_answer(self) -> bool {
@@ -136,6 +156,7 @@ impl Verdict {
             Self::ForwardTableFull => "forward_table_full",
             Self::ForwardStateless => "forward_stateless",
             Self::ForwardLocal => "forward_local",
+            Self::ForwardRescued => "forward_rescued",
             Self::PassNotIp => "pass_not_ip",
             Self::PassNotVip => "pass_not_vip",
             Self::PassNoService => "pass_no_service",
@@ -157,6 +178,8 @@ impl Verdict {
             Self::AnswerTimeExceeded => "answer_time_exceeded",
             Self::AnswerPortUnreachable => "answer_port_unreachable",
             Self::AnswerTooBig => "answer_too_big",
+            Self::DropRate => "drop_rate",
+            Self::AnswerReset => "answer_reset",
         }
     }
 
@@ -171,6 +194,9 @@ impl Verdict {
                 "sent by consistent hash without a flow, as the established table is full"
             }
             Self::ForwardLocal => "the real server is the director itself: left to its own stack",
+            Self::ForwardRescued => {
+                "a repeated SYN whose real server never got on: sent to another one; the flow is now tracked"
+            }
             Self::PassNotIp => "neither IPv4 nor IPv6: left to the host",
             Self::PassNotVip => "the destination is no VIP: left to the host",
             Self::PassNoService => "the VIP has no service on this protocol and port: left to the host",
@@ -191,6 +217,7 @@ impl Verdict {
             Self::DropTunnel => {
                 "the way to the real server is too narrow for its tunnel, or the director has no address on it"
             }
+            Self::DropRate => "it would have opened a flow, and drop_packet drops some of these",
             Self::AnswerTimeExceeded => "TTL or hop limit used up: answered with ICMP time exceeded",
             Self::AnswerPortUnreachable => {
                 "the service has no real server that may take a new flow: answered with ICMP port unreachable"
@@ -198,6 +225,7 @@ impl Verdict {
             Self::AnswerTooBig => {
                 "longer than the way to the real server allows: answered with ICMP fragmentation needed or packet too big"
             }
+            Self::AnswerReset => "the flow's real server was deleted: the client got a TCP reset",
         }
     }
 }

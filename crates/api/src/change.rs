@@ -70,6 +70,13 @@ pub enum Change {
         /// The choices; what is left open stays as it was.
         choices: PolicyChoices,
     },
+    /// Set one of the settings that IPVS has as sysctls.
+    SetSetting {
+        /// Its name.
+        name: String,
+        /// Its new value.
+        value: u32,
+    },
     /// Set the three classic timeouts; a 0 keeps the present value.
     SetTimeouts {
         /// The new values.

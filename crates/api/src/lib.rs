@@ -11,6 +11,7 @@
 //! | `GET /v1/connections?cursor=N` | | [`Connections`] |
 //! | `GET /v1/verdicts` | | [`Verdicts`] |
 //! | `GET /v1/policies` | | [`Policies`] |
+//! | `GET /v1/settings` | | [`SettingsView`] |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ mod names;
 mod policy;
 mod refusal;
 mod service;
+mod setting;
 mod view;
 
 pub use change::{Change, Changes, Outcomes, Timeouts};
@@ -28,6 +30,7 @@ pub use refusal::{Refusal, RefusalKind};
 pub use service::{
     Forwarding, Persistence, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Tunnel, TunnelChecksum,
 };
+pub use setting::{MEANINGLESS, SETTINGS, Setting, SettingView, SettingsView};
 pub use view::{
     Connection, Connections, Counters, ExplainRequest, Explanation, InterfaceStatus, RealView, ServiceView,
     Services, Status, VerdictCount, Verdicts,

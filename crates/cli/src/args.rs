@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Choose what a service does beyond the classic options, and show what was chosen.
     Policy(crate::policy::PolicyArgs),
+    /// Set what IPVS has as sysctls; without a name, list all with value, default and meaning.
+    #[command(after_help = "Examples:\n  sluice set\n  sluice set conn_reuse_mode 3\n  sluice set --json")]
+    Set(SetArgs),
     /// Build a whole cluster on this machine in network namespaces, drive it, and check what it does.
     Demo(lab::demo::Options),
     /// Measure the packet path.
@@ -71,6 +74,18 @@ pub(crate) struct ShowArgs {
     /// One JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SetArgs {
+    /// Which setting.
+    #[arg(requires = "value")]
+    pub(crate) name: Option<String>,
+    /// Its new value.
+    pub(crate) value: Option<u32>,
+    /// Where and how to show.
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -38,6 +38,7 @@ fn run(args: Args) -> ExitCode {
         Command::Verdicts(options) => show::verdicts(&options).map_err(Into::into),
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
         Command::Policy(options) => policy::run(&options).map_err(Into::into),
+        Command::Set(options) => show::set(&options).map_err(Into::into),
         Command::Completions(options) => generate::completions(&options).map_err(Into::into),
         Command::Man(options) => generate::man(&options).map_err(Into::into),
         Command::Ipvsadm(_) => Ok(()),

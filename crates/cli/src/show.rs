@@ -1,7 +1,8 @@
 //! What the director is asked and how its answers look.
 
-use crate::args::{ExplainArgs, ShowArgs};
-use api::{ExplainRequest, Explanation, Status, Verdicts};
+use crate::args::{ExplainArgs, SetArgs, ShowArgs};
+use crate::policy::change;
+use api::{Change, ExplainRequest, Explanation, SettingsView, Status, Verdicts};
 use runtime::control::{Client, ControlError};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -41,6 +42,18 @@ pub(crate) fn status(args: &ShowArgs) -> Result<(), ShowError> {
 pub(crate) fn verdicts(args: &ShowArgs) -> Result<(), ShowError> {
     let verdicts: Verdicts = Client::new(&args.socket).get("/v1/verdicts").map_err(ShowError::Ask)?;
     print(args, &verdicts, verdicts_text)
+}
+
+/// `sluice set`.
+pub(crate) fn set(args: &SetArgs) -> Result<(), ShowError> {
+    let client = Client::new(&args.show.socket);
+    match (&args.name, args.value) {
+        (Some(name), Some(value)) => change(&client, Change::SetSetting { name: name.clone(), value }),
+        _ => {
+            let settings: SettingsView = client.get("/v1/settings").map_err(ShowError::Ask)?;
+            print(&args.show, &settings, settings_text)
+        }
+    }
 }
 
 /// `sluice explain`.
@@ -97,6 +110,14 @@ fn verdicts_text(verdicts: &Verdicts) -> String {
     let mut text = format!("{:<26} {:>14}  {}\n", "VERDICT", "PACKETS", "MEANING");
     for verdict in &verdicts.verdicts {
         let _ = writeln!(text, "{:<26} {:>14}  {}", verdict.name, verdict.packets, verdict.sentence);
+    }
+    text
+}
+
+fn settings_text(settings: &SettingsView) -> String {
+    let mut text = format!("{:<26} {:>10} {:>10}  {}\n", "SETTING", "VALUE", "DEFAULT", "MEANING");
+    for it in &settings.settings {
+        let _ = writeln!(text, "{:<26} {:>10} {:>10}  {}", it.name, it.value, it.default, it.meaning);
     }
     text
 }

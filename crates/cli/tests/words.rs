@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 16] = [
+    let cases: [(&[&str], i32, &str); 18] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
@@ -36,6 +36,8 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["policy", "tcp", "192.0.2.1", "--gone", "keep"], 1, "names no service: give a protocol"),
         (&["policy", "default"], 1, "nothing chosen for default"),
         (&["policy", "default", "--rescue", "maybe"], 2, "say on or off"),
+        (&["set", "conn_reuse_mode"], 2, "<VALUE>"),
+        (&["set", "conn_reuse_mode", "many"], 2, "invalid value 'many'"),
         (&["demo", "--end", "1x"], 1, "there is no run 1x"),
         (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
     ];
@@ -55,6 +57,7 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
         vec!["status", "--socket", socket],
         vec!["verdicts", "--socket", socket],
         vec!["policy", "list", "--socket", socket],
+        vec!["set", "--socket", socket],
         vec!["explain", "--socket", socket, "udp", "192.0.2.1:1", "192.0.2.10:53"],
     ] {
         let output = sluice(&words);
@@ -69,13 +72,14 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
 
 #[test]
 fn every_command_has_an_example_in_its_help() {
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["director"],
         &["status"],
         &["verdicts"],
         &["explain"],
         &["policy"],
+        &["set"],
         &["demo"],
         &["bench", "packet"],
         &["completions"],

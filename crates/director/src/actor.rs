@@ -236,6 +236,7 @@ impl Director {
             maps.verdicts.put_sum(place, &sum)?;
             maps.counters.put_sum(index, &Counters::default())?;
         }
+        maps.progress.put(index, &0)?;
         maps.loads.set(index, Load::default())
     }
 
@@ -249,6 +250,22 @@ impl Director {
             }
         }
         self.reinstall();
+    }
+
+    /// So many pages of memory are free now. Something is done only if a setting asks for it.
+    pub(crate) fn memory_changed(&mut self, free_pages: u64) {
+        let before = self.model.sysctls();
+        self.model.set_free_pages(free_pages);
+        let after = self.model.sysctls();
+        if after != before {
+            tracing::warn!(
+                free_pages,
+                drop_rate = after.drop_rate,
+                secure_tcp = after.secure_tcp,
+                "defence changed"
+            );
+            self.reinstall();
+        }
     }
 
     /// Compiles the same model again, because something around it changed.
@@ -323,6 +340,9 @@ impl Director {
 
     /// One run of the two-second estimator.
     pub(crate) fn run_statistics(&mut self) -> Result<(), TableError> {
+        if self.model.setting("run_estimation") == 0 {
+            return Ok(());
+        }
         let counters = self.counters()?;
         self.statistics.run(&counters, &self.layout, self.model.services().map(|(id, _)| id));
         Ok(())

@@ -273,6 +273,17 @@ impl forward::Tables for Live<'_> {
 
     fn add_load(&self, _index: u32, _delta: Load) {}
 
+    fn progressed_ns(&self, index: u32) -> u64 {
+        self.read(self.maps.progress.get(index)).unwrap_or_default()
+    }
+
+    fn set_progressed_ns(&self, _index: u32, _now_ns: u64) {}
+
+    fn random(&self) -> u32 {
+        // One of the possible answers, and the same each time.
+        u32::MAX / 3
+    }
+
     fn advance_cursor(&self, service: u32) -> u64 {
         let cursor = self.read(self.maps.cursors.get(service)).unwrap_or_default();
         self.note(format!("the ring's cursor is at {cursor}"));

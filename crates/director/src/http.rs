@@ -26,6 +26,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/connections", get(connections))
         .route("/v1/verdicts", get(verdicts))
         .route("/v1/policies", get(policies))
+        .route("/v1/settings", get(settings))
         .route("/v1/explain", post(explain))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -85,6 +86,10 @@ async fn services(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 
 async fn policies(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Policies).await
+}
+
+async fn settings(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Settings).await
 }
 
 async fn verdicts(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

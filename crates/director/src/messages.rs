@@ -2,7 +2,7 @@
 
 use api::{
     Changes, Connections, ExplainRequest, Explanation, Outcomes, Policies, Refusal, RefusalKind, Services,
-    Status, Verdicts,
+    SettingsView, Status, Verdicts,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,7 @@ pub(crate) enum Request {
     Connections(u64, Reply<Connections>),
     Verdicts(Reply<Verdicts>),
     Policies(Reply<Policies>),
+    Settings(Reply<SettingsView>),
     Explain(ExplainRequest, Reply<Explanation>),
 }
 

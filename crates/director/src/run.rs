@@ -298,6 +298,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 director.neighbours_changed(batch.drain(..).map(news).collect());
             }
             _ = sweep.tick() => {
+                director.memory_changed(runtime::memory::free_pages());
                 director.sweep(monotonic_coarse_ns());
                 attach_returned(&mut director.datapath, &interfaces);
             }
@@ -380,6 +381,7 @@ fn handle(director: &mut Director, request: Request) {
         }
         Request::Verdicts(reply) => drop(reply.send(director.verdicts().map_err(unreadable))),
         Request::Policies(reply) => drop(reply.send(Ok(director.policies()))),
+        Request::Settings(reply) => drop(reply.send(Ok(director.model.settings_view()))),
         Request::Explain(question, reply) => {
             drop(reply.send(director.explain(&question, monotonic_coarse_ns())));
         }

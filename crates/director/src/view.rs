@@ -83,10 +83,8 @@ impl Director {
         let mut counts = maps.verdicts.fold_range(0, abi::VERDICTS_MAX, u64::wrapping_add)?;
         let packets: u64 = self.counters()?.iter().map(|counters| counters.in_packets).sum();
         let at = |verdict: Verdict| verdict.number() as usize;
-        let elsewhere: u64 = [Verdict::ForwardNew, Verdict::ForwardTableFull, Verdict::ForwardStateless]
-            .into_iter()
-            .filter_map(|verdict| counts.get(at(verdict)))
-            .sum();
+        let counted = Verdict::ALL.into_iter().filter(|verdict| verdict.is_counted_forward());
+        let elsewhere: u64 = counted.filter_map(|verdict| counts.get(at(verdict))).sum();
         if let Some(known) = counts.get_mut(at(Verdict::ForwardKnown)) {
             // The counters go on while they are read, so the difference may be off by what came in between.
             *known = known.wrapping_add(packets).wrapping_sub(elsewhere);

@@ -79,7 +79,7 @@ impl Message {
 
 /// Takes one answer out of this second's allowance.
 #[inline(always)]
-fn may_answer<T: Tables>(tables: &T, now_ns: u64) -> bool {
+pub(crate) fn may_answer<T: Tables>(tables: &T, now_ns: u64) -> bool {
     let second = now_ns.checked_div(SECOND_NS).unwrap_or_default();
     let most = tables.settings().map(|s| s.answers_per_second_max).unwrap_or_default();
     let answers = tables.answers();
@@ -87,7 +87,7 @@ fn may_answer<T: Tables>(tables: &T, now_ns: u64) -> bool {
     if sent >= most {
         return false;
     }
-    tables.set_answers(Answers { second, sent: sent.wrapping_add(1) });
+    tables.set_answers(Answers { second, sent: sent.wrapping_add(1), ..answers });
     true
 }
 
@@ -194,7 +194,7 @@ fn write_icmp<B: Bytes>(
 
 /// Sum of the 16-bit words of an even number of bytes.
 #[inline(always)]
-fn sum_words(bytes: &[u8]) -> u32 {
+pub(crate) fn sum_words(bytes: &[u8]) -> u32 {
     let mut sum = 0_u32;
     for pair in bytes.chunks_exact(2) {
         if let [hi, lo] = pair {

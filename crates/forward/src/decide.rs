@@ -2,7 +2,7 @@
 
 use crate::packet::Work;
 use crate::tables::Tables;
-use crate::{answer, enter, place, tunnel};
+use crate::{answer, enter, place, reset, tunnel};
 use abi::{Program, Verdict};
 
 /// Most programs that one packet goes through.
@@ -84,5 +84,6 @@ fn run<B: crate::Resize, T: Tables>(
         Program::Schedule => (place(&mut bytes, tables, work, now_ns), bytes),
         Program::Answer => answer(bytes, tables, work, now_ns),
         Program::Tunnel => tunnel(bytes, tables, work),
+        Program::Reset => reset(bytes, tables, work, now_ns),
     }
 }

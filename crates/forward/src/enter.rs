@@ -2,7 +2,8 @@
 
 use crate::decide::Step;
 use crate::deliver::deliver;
-use crate::packet::{self, Network, STALE_EMBRYONIC, STALE_ESTABLISHED, Work, is_tcp};
+use crate::fate::{self, Fate};
+use crate::packet::{self, Network, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp};
 use crate::tables::Tables;
 use crate::tcp_state;
 use abi::{
@@ -50,25 +51,29 @@ fn serve<B: Bytes, T: Tables, N: Network>(
     if let Some(handle) = found {
         let flow = tables.flow(handle);
         let real = tables.real(flow.real).ok_or(Verdict::DropInternal)?;
-        let gone = real.flags & REAL_AVAILABLE == 0;
-        // IPVS drops silently, and re-adding the real server revives its flows (expire_nodest_conn 0).
-        // Better here: a client that opens a connection anew gets another real server at once.
-        if gone && !opens(&work) {
-            return Err(Verdict::DropRealGone);
-        }
-        if !gone && !is_over(&flow, &work, now_ns) {
-            work.real = flow.real;
-            return known(bytes, tables, &work, &real, (handle, flow), now_ns);
-        }
+        let fate = if is_doubtful(&flow, &real, &work, now_ns) {
+            let settings = tables.settings().ok_or(Verdict::DropInternal)?;
+            fate::of(tables, settings, &flow, &real, &work, now_ns)
+        } else {
+            Fate::Goes
+        };
+        work.real = flow.real;
         work.stale = table;
+        match fate {
+            Fate::Goes => return known(bytes, tables, &work, &real, (handle, flow), now_ns),
+            Fate::Over => {}
+            Fate::Rescued => work.stale = table | STALE_RESCUED,
+            Fate::Dropped => return Err(Verdict::DropRealGone),
+            Fate::Reset => return Ok(Step::Next(Program::Reset, work)),
+        }
     }
     Ok(Step::Next(Program::Schedule, work))
 }
 
-/// Whether a flow counts as absent: it has expired, or a new SYN opens another connection on its ports.
+/// Whether something is the matter with a flow, so that [`fate`] has to be asked.
 #[inline(always)]
-fn is_over(flow: &Flow, work: &Work, now_ns: u64) -> bool {
-    now_ns >= flow.expires_ns || (is_tcp(&work.key) && opens(work) && tcp_state::is_reusable(flow.state))
+fn is_doubtful(flow: &Flow, real: &Real, work: &Work, now_ns: u64) -> bool {
+    real.flags & REAL_AVAILABLE == 0 || now_ns >= flow.expires_ns || (is_tcp(&work.key) && opens(work))
 }
 
 /// Whether the packet may open a flow: any but a TCP segment without SYN, or with RST.
@@ -110,18 +115,12 @@ pub(crate) fn advance(flow: &mut Flow, work: &Work, settings: &Settings, now_ns:
         flow.state = tcp_state::next(flow.state, work.tcp_flags as u8);
         let active = tcp_state::is_active(flow.state);
         flow.flags = (flow.flags & !FLOW_INACTIVE) | if active { 0 } else { FLOW_INACTIVE };
-        tcp_timeout_ns(settings, flow.state)
+        tcp_state::timeout_ns(settings, flow.state)
     } else {
         settings.udp_timeout_ns
     };
     flow.packets = flow.packets.saturating_add(1);
     flow.expires_ns = now_ns.wrapping_add(timeout_ns);
-}
-
-#[inline(always)]
-fn tcp_timeout_ns(settings: &Settings, state: u8) -> u64 {
-    // The mask keeps the index inside; states are below 11.
-    settings.tcp_timeout_ns.get(usize::from(state & 15)).copied().unwrap_or_default()
 }
 
 /// What a change between active and inactive does to the real server's load.
@@ -151,6 +150,9 @@ fn promote<T: Tables>(
     settings: &Settings,
     now_ns: u64,
 ) -> Verdict {
+    if is_tcp(&work.key) {
+        tables.set_progressed_ns(flow.real, now_ns);
+    }
     let moved = Flow { flags: flow.flags & !(FLOW_EMBRYONIC | FLOW_OVERFLOW), ..*flow };
     if tables.insert_established(&work.key, &moved) {
         tables.remove_embryonic(&work.key);
@@ -158,7 +160,7 @@ fn promote<T: Tables>(
     }
     flow.flags |= FLOW_OVERFLOW;
     tables.set_flow(handle, flow);
-    let window_ns = tcp_timeout_ns(settings, TcpState::Established as u8);
+    let window_ns = tcp_state::timeout_ns(settings, TcpState::Established as u8);
     tables.set_overflow_until_ns(now_ns.wrapping_add(window_ns));
     Verdict::ForwardTableFull
 }

@@ -11,6 +11,7 @@
 //!
 //! [`decide`] is the whole path. The eBPF side runs it in the programs of [`abi::Program`], cut where [`Step`] says:
 //! [`enter`] serves known flows, [`place`] new ones, [`answer`] sends ICMP errors,
+//! [`reset()`] TCP resets,
 //! [`tunnel()`] encapsulates.
 //!
 //! Invariants: scheduling never sees bytes; rewriting never sees tables.
@@ -31,11 +32,13 @@ pub mod answer;
 mod decide;
 mod deliver;
 mod enter;
+mod fate;
 pub mod hash;
 mod link;
 pub mod mtu;
 mod packet;
 mod place;
+mod reset;
 mod rewrite;
 pub mod schedule;
 pub mod tables;
@@ -47,5 +50,6 @@ pub use decide::{Outcome, Step, decide};
 pub use enter::enter;
 pub use packet::{Work, is_tcp};
 pub use place::place;
+pub use reset::reset;
 pub use tables::Tables;
 pub use tunnel::tunnel;

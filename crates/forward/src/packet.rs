@@ -24,7 +24,8 @@ pub struct Work {
     pub real: u32,
     /// With source translation, the port that the client's port is replaced by, network order; else 0.
     pub source_port_be: u16,
-    /// [`STALE_EMBRYONIC`] or [`STALE_ESTABLISHED`]: a finished flow with this key stands in that table.
+    /// [`STALE_EMBRYONIC`] or [`STALE_ESTABLISHED`]: a finished flow with this key stands in that table. With
+    /// [`STALE_RESCUED`], it is given up because its real server did not answer.
     pub stale: u8,
     /// Number of the verdict that the next program is to carry out: which answer to send, or what to count
     /// when the packet has left.
@@ -49,6 +50,8 @@ impl Work {
 pub const STALE_EMBRYONIC: u8 = 1;
 /// The established table has a finished flow with this key.
 pub const STALE_ESTABLISHED: u8 = 2;
+/// Set beside: the flow's real server, `Work::real`, did not answer; another one is to be chosen.
+pub const STALE_RESCUED: u8 = 4;
 
 /// A network header as read, before it is checked. Two types and not one with two cases: everything behind
 /// is then compiled for each family alone, which is a third of the cost of a packet.

@@ -3,13 +3,15 @@
 use crate::decide::Step;
 use crate::deliver::{deliver, is_reachable};
 use crate::enter::{advance, opens};
-use crate::packet::{STALE_EMBRYONIC, STALE_ESTABLISHED, Work, is_tcp};
+use crate::packet::{STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp};
 use crate::schedule;
 use crate::tables::Tables;
 use abi::{
-    FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, Flow, Load, ServiceKey, TcpState, UDP_STATE, Verdict,
+    Answers, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, Flow, Load, SYSCTL_SLOPPY_TCP, ServiceKey,
+    TcpState, UDP_STATE, Verdict,
 };
 use wire::Bytes;
+use wire::tcp::RST;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -30,11 +32,16 @@ pub fn place<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
         return Step::stop(tables, Verdict::PassNoService);
     };
     let overflow = now_ns < tables.overflow_until_ns();
-    let opens = opens(work);
+    let opens = opens(work) || is_sloppy(tables, work);
     if !opens && !overflow {
         return Step::stop(tables, Verdict::PassNoFlow);
     }
-    let chosen = if overflow {
+    if opens && is_dropped(tables) {
+        return Step::stop(tables, Verdict::DropRate);
+    }
+    let chosen = if work.stale & STALE_RESCUED != 0 {
+        Some(schedule::another(tables, &service, &work.key, work.real))
+    } else if overflow {
         schedule::consistent(tables, &service, &work.key)
     } else {
         schedule::schedule(tables, &service, &work.key)
@@ -45,17 +52,42 @@ pub fn place<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
     }
 }
 
+#[inline(always)]
+fn has_switch<T: Tables>(tables: &T, switch: u32) -> bool {
+    tables.settings().is_some_and(|settings| settings.sysctls.switches & switch != 0)
+}
+
+/// Whether a segment without SYN opens a flow, as it should where connections are taken over that nobody told of
+/// (`sloppy_tcp`).
+#[inline(always)]
+fn is_sloppy<T: Tables>(tables: &T, work: &Work) -> bool {
+    is_tcp(&work.key) && work.tcp_flags as u8 & RST == 0 && has_switch(tables, SYSCTL_SLOPPY_TCP)
+}
+
+/// Whether this attempt to open a flow is one of those that `drop_packet` drops: the first on each CPU, and then every
+/// so many-th.
+#[inline(always)]
+fn is_dropped<T: Tables>(tables: &T) -> bool {
+    let rate = tables.settings().map(|settings| settings.sysctls.drop_rate).unwrap_or_default();
+    if rate == 0 {
+        return false;
+    }
+    let answers = tables.answers();
+    tables.set_answers(Answers { attempts: answers.attempts.wrapping_add(1), ..answers });
+    answers.attempts.checked_rem(u64::from(rate)) == Some(0)
+}
+
 /// Removes a finished flow that stands in the way of a new one.
 #[inline(always)]
-fn forget_stale<T: Tables>(tables: &T, work: &Work) {
-    let found = match work.stale {
+pub(crate) fn forget_stale<T: Tables>(tables: &T, work: &Work) {
+    let found = match work.stale & !STALE_RESCUED {
         STALE_ESTABLISHED => tables.established(&work.key),
         STALE_EMBRYONIC => tables.embryonic(&work.key),
         _ => return,
     };
     let Some(handle) = found else { return };
     let flow = tables.flow(handle);
-    let removed = if work.stale == STALE_ESTABLISHED {
+    let removed = if work.stale & STALE_ESTABLISHED != 0 {
         tables.remove_established(&work.key)
     } else {
         tables.remove_embryonic(&work.key)
@@ -91,7 +123,8 @@ fn send<B: Bytes, T: Tables>(
             return Step::stop(tables, Verdict::DropFlowTable);
         }
         tables.add_load(index, Load::of(&flow));
-        verdict = Verdict::ForwardNew;
+        let rescued = work.stale & STALE_RESCUED != 0 && index != work.real;
+        verdict = if rescued { Verdict::ForwardRescued } else { Verdict::ForwardNew };
     }
     tables.count_in(index, work.ip_len, opens);
     deliver(bytes, tables, &Work { real: index, ..*work }, &real, verdict)

@@ -50,10 +50,19 @@ pub fn schedule<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Opti
     }
 }
 
+/// The real server that a SYN gets which was repeated in vain: by consistent hash, so that every further repetition that
+/// is not rescued again finds the same; `but` itself where there is no other.
+#[inline(always)]
+pub fn another<T: Tables>(tables: &T, service: &Service, key: &FlowKey, but: u32) -> u32 {
+    let real = scan::rendezvous(tables, service, key, but);
+    if real == scan::NOBODY { but } else { real }
+}
+
 /// The real server that consistent hashing gives a flow, whatever the scheduler: weighted rendezvous
 /// hashing (Thaler and Ravishankar, 1998), which needs no table and moves only the flows of a real server
 /// that goes. Serves flows that cannot be tracked because the established table is full.
 #[inline(always)]
 pub fn consistent<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Option<u32> {
-    scan::rendezvous(tables, service, key)
+    let real = scan::rendezvous(tables, service, key, scan::NOBODY);
+    (real != scan::NOBODY).then_some(real)
 }

@@ -42,6 +42,12 @@ pub trait Tables {
     fn load(&self, index: u32) -> Load;
     /// Adds to its flows.
     fn add_load(&self, index: u32, delta: Load);
+    /// When a connection to it last finished its handshake, in ns of the packet path's clock.
+    fn progressed_ns(&self, index: u32) -> u64;
+    /// Sets that.
+    fn set_progressed_ns(&self, index: u32, now_ns: u64);
+    /// A random number.
+    fn random(&self) -> u32;
     /// The next number of the service's cursor, from 0.
     fn advance_cursor(&self, service: u32) -> u64;
     /// Calls [`Scan::step`] with 0, 1, ... `count - 1` until it returns `false`. At most [`SCAN_MAX`] times.
@@ -62,7 +68,7 @@ pub trait Tables {
     /// Counts a verdict. `ForwardKnown` is not counted: it is the rest of the real servers' packets.
     fn count_verdict(&self, verdict: abi::Verdict);
     /// Takes one back from that rest: a packet counted for its real server that is not `ForwardKnown`, nor any other
-    /// verdict that the rest leaves out (`ForwardNew`, `ForwardTableFull`, `ForwardStateless`).
+    /// verdict that the rest leaves out ([`abi::Verdict::is_counted_forward`]).
     fn take_back_known(&self);
 }
 

@@ -9,10 +9,10 @@
 //! rst    CL CL CL SR CL CL CL CL LA LI CL
 //! ```
 
-use abi::TcpState;
 use abi::TcpState::{
     Close, CloseWait, Established, FinWait, LastAck, Listen, SynAck, SynRecv, SynSent, TimeWait,
 };
+use abi::{Settings, TcpState};
 use wire::tcp::{ACK, FIN, RST, SYN};
 
 /// A row is one word: four bits of next state for each present state, so that a step is a shift and a mask
@@ -97,6 +97,14 @@ pub const fn is_active(state: u8) -> bool {
 #[must_use]
 pub const fn is_reusable(state: u8) -> bool {
     state == TimeWait as u8 || state == Close as u8
+}
+
+/// The time-out of a state.
+#[inline(always)]
+#[must_use]
+pub fn timeout_ns(settings: &Settings, state: u8) -> u64 {
+    // The mask keeps the index inside; states are below 11.
+    settings.tcp_timeout_ns.get(usize::from(state & 15)).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub struct Tables {
     pub reals: Array<Real>,
     /// Their flows now, same index.
     pub loads: Loads,
+    /// When a connection to each of them last finished its handshake, in ns; same index.
+    pub progress: Array<u64>,
     /// Cursors of the round-robin services, by service index.
     pub cursors: Array<u64>,
     /// Statistics of the real servers, same index.
@@ -39,7 +41,7 @@ pub struct Tables {
 
 /// Maps that live as long as the tables do: pinned, and adopted by the next daemon. `SCRATCH` and `PROGRAMS` belong to
 /// one load of the programs instead.
-pub(crate) const LASTING: [&str; 13] = [
+pub(crate) const LASTING: [&str; 14] = [
     "SETTINGS",
     "SHARED",
     "VIP_FILTER",
@@ -47,6 +49,7 @@ pub(crate) const LASTING: [&str; 13] = [
     "SLOTS",
     "REALS",
     "LOADS",
+    "PROGRESS",
     "CURSORS",
     "COUNTERS",
     "VERDICTS",
@@ -59,13 +62,14 @@ pub(crate) const LASTING: [&str; 13] = [
 pub(crate) const PROGRAMS: &str = "PROGRAMS";
 
 /// How many entries each configurable map has, and the name of the limit that says so.
-pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 8] {
+pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 9] {
     [
         ("SERVICES", limits.services_max, "services_max"),
         ("CURSORS", limits.services_max, "services_max"),
         ("SLOTS", limits.slots_max, "slots_max"),
         ("REALS", limits.reals_max, "reals_max"),
         ("LOADS", limits.reals_max, "reals_max"),
+        ("PROGRESS", limits.reals_max, "reals_max"),
         ("COUNTERS", limits.reals_max, "reals_max"),
         ("EMBRYONIC", limits.embryonic_flows_max, "embryonic_flows_max"),
         ("ESTABLISHED", limits.established_flows_max, "established_flows_max"),
@@ -89,6 +93,7 @@ impl Tables {
             slots: Array::new(take("SLOTS")?)?,
             reals: Array::new(take("REALS")?)?,
             loads: Loads::new(take("LOADS")?)?,
+            progress: Array::new(take("PROGRESS")?)?,
             cursors: Array::new(take("CURSORS")?)?,
             counters: PerCpuArray::new(take("COUNTERS")?)?,
             verdicts: PerCpuArray::new(take("VERDICTS")?)?,

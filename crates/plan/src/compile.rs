@@ -272,6 +272,7 @@ fn settings(model: &Model) -> Settings {
         mh_key: options.mh_key,
         answers_per_second_max: options.answers_per_second_max,
         overflow_key: options.overflow_key,
+        sysctls: model.sysctls(),
         ..Settings::default()
     };
     settings.tcp_timeout_ns[TcpState::Established as usize] = u64::from(tcp_s) * SECOND_NS;

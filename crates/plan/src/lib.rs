@@ -20,6 +20,7 @@ mod layout;
 mod model;
 mod options;
 pub mod ring;
+mod setting;
 mod spans;
 mod supported;
 mod tables;

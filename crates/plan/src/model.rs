@@ -5,6 +5,7 @@
 
 use crate::check;
 use crate::options::Options;
+use crate::setting::{self, Chosen};
 use crate::supported;
 use api::{
     Change, Changes, Policy, PolicyChoices, RealId, RealSpec, Refusal, RefusalKind, Scheduler, ServiceId,
@@ -21,6 +22,9 @@ pub struct Model {
     timeouts: Timeouts,
     /// Choices of policy for services that left them open.
     policy: PolicyChoices,
+    settings: Chosen,
+    /// Free pages of memory, as far as the settings ask for them; not declared.
+    free_pages: u64,
 }
 
 /// A service of the model.
@@ -79,7 +83,15 @@ impl Model {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let timeouts = Timeouts { tcp_s: 900, tcp_fin_s: 120, udp_s: 300 };
-        Self { options, services: IndexMap::new(), reals: 0, timeouts, policy: PolicyChoices::default() }
+        Self {
+            options,
+            services: IndexMap::new(),
+            reals: 0,
+            timeouts,
+            policy: PolicyChoices::default(),
+            settings: Chosen::new(),
+            free_pages: u64::MAX,
+        }
     }
 
     /// The choices it was made with.
@@ -104,6 +116,21 @@ impl Model {
     #[must_use]
     pub fn policy(&self, entry: &ServiceEntry) -> Policy {
         Policy::of(entry.policy.or(self.policy))
+    }
+
+    /// Settings that are not at their defaults.
+    pub(crate) fn chosen(&self) -> &Chosen {
+        &self.settings
+    }
+
+    /// Free pages of memory, as last told.
+    pub(crate) fn free_pages(&self) -> u64 {
+        self.free_pages
+    }
+
+    /// Tells how many pages of memory are free, which the automatic modes of some settings go by.
+    pub fn set_free_pages(&mut self, pages: u64) {
+        self.free_pages = pages;
     }
 
     /// The services in the order they were added.
@@ -131,6 +158,11 @@ impl Model {
             (!choices.is_empty()).then_some(Change::SetPolicy { service, forget: false, choices })
         };
         changes.extend(policy(None, self.policy));
+        changes.extend(
+            self.settings
+                .iter()
+                .map(|(name, value)| Change::SetSetting { name: (*name).to_owned(), value: *value }),
+        );
         for (&service, entry) in &self.services {
             changes.push(Change::AddService { service, spec: entry.spec.clone() });
             changes.extend(policy(Some(service), entry.policy));
@@ -169,6 +201,7 @@ impl Model {
             Change::SetPolicy { service, forget, choices } => {
                 self.set_policy(service.as_ref(), *forget, *choices)
             }
+            Change::SetSetting { name, value } => self.set_setting(name, *value),
             Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
         }
     }
@@ -288,6 +321,16 @@ impl Model {
             None => &mut self.policy,
         };
         *policy = if forget { choices } else { choices.or(*policy) };
+        Ok(())
+    }
+
+    fn set_setting(&mut self, name: &str, value: u32) -> Result<(), Refusal> {
+        let setting = setting::check(name, value)?;
+        if value == setting.default {
+            self.settings.remove(setting.name);
+        } else {
+            self.settings.insert(setting.name, value);
+        }
         Ok(())
     }
 

@@ -99,6 +99,8 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         }),
         1 => (prop::option::of(prop::sample::select(vec![service(0), service(1)])), any::<bool>(), policy())
             .prop_map(|(service, forget, choices)| Change::SetPolicy { service, forget, choices }),
+        1 => (prop::sample::select(vec!["conn_reuse_mode", "sloppy_tcp", "drop_packet", "conntrack"]), 0_u32..4)
+            .prop_map(|(name, value)| Change::SetSetting { name: name.to_owned(), value }),
         1 => Just(Change::Flush),
     ]
 }
@@ -176,6 +178,13 @@ impl forward::Tables for Simulated {
         Load::default()
     }
     fn add_load(&self, _: u32, _: Load) {}
+    fn progressed_ns(&self, _: u32) -> u64 {
+        0
+    }
+    fn set_progressed_ns(&self, _: u32, _: u64) {}
+    fn random(&self) -> u32 {
+        0
+    }
     fn advance_cursor(&self, _: u32) -> u64 {
         self.cursor.replace(self.cursor.get() + 1)
     }

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod control;
 pub mod lock;
 pub mod logging;
+pub mod memory;
 pub mod names;
 pub mod random;
 pub mod signals;

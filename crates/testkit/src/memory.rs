@@ -39,6 +39,8 @@ pub struct MemoryTables {
     embryonic: RefCell<BTreeMap<FlowKey, Flow>>,
     verdicts: RefCell<BTreeMap<Verdict, u64>>,
     taken_back: Cell<u64>,
+    progressed_ns: RefCell<BTreeMap<u32, u64>>,
+    draws: Cell<u64>,
 }
 
 impl MemoryTables {
@@ -63,6 +65,8 @@ impl MemoryTables {
             embryonic: RefCell::new(embryonic.into_iter().collect()),
             verdicts: RefCell::default(),
             taken_back: Cell::default(),
+            progressed_ns: RefCell::new((0..).zip(tables.progress.iter().copied()).collect()),
+            draws: Cell::default(),
         }
     }
 
@@ -153,8 +157,7 @@ pub fn added(before: &[Counters], after: &[Counters]) -> Vec<Counters> {
 /// How many packets a real server's statistics must have counted for one packet with this verdict.
 #[must_use]
 pub fn packets_of(verdict: Verdict, taken_back: u64) -> u64 {
-    use Verdict::{ForwardKnown, ForwardNew, ForwardStateless, ForwardTableFull};
-    let left = matches!(verdict, ForwardKnown | ForwardNew | ForwardStateless | ForwardTableFull);
+    let left = verdict == Verdict::ForwardKnown || verdict.is_counted_forward();
     u64::from(left) + taken_back
 }
 
@@ -232,6 +235,23 @@ impl Tables for MemoryTables {
             load.inactive = load.inactive.wrapping_add(delta.inactive);
             load.persistent = load.persistent.wrapping_add(delta.persistent);
         }
+    }
+
+    fn progressed_ns(&self, index: u32) -> u64 {
+        self.progressed_ns.borrow().get(&index).copied().unwrap_or_default()
+    }
+
+    fn set_progressed_ns(&self, index: u32, now_ns: u64) {
+        self.progressed_ns.borrow_mut().insert(index, now_ns);
+    }
+
+    fn random(&self) -> u32 {
+        // SplitMix64 from 0: the same draws in every run.
+        let seed = self.draws.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.draws.set(seed);
+        let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) as u32
     }
 
     fn advance_cursor(&self, service: u32) -> u64 {

@@ -3,6 +3,7 @@
 //! A scenario is made from bytes, so that whoever supplies bytes (proptest, libFuzzer, a corpus) drives it:
 //! eight bytes of seed for the tables, then packets, each after its length in two bytes (little-endian).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use abi::Verdict;
@@ -100,6 +101,7 @@ fn tables(seed: u64) -> Tables {
         established_full,
         overflowed: numbers.one_in(8),
         answers_per_second_max: Some(if numbers.one_in(10) { 0 } else { u64::MAX }),
+        settings: settings(&mut numbers),
         ..Tables::default()
     };
     let services = [
@@ -127,6 +129,16 @@ fn tables(seed: u64) -> Tables {
     tables
 }
 
+fn settings(numbers: &mut Numbers) -> BTreeMap<String, u32> {
+    let mut settings = BTreeMap::from([("conn_reuse_mode".to_owned(), numbers.below(4) as u32)]);
+    for switch in ["expire_nodest_conn", "sloppy_tcp", "cache_bypass"] {
+        if numbers.one_in(4) {
+            settings.insert(switch.to_owned(), 1);
+        }
+    }
+    settings
+}
+
 fn real(numbers: &mut Numbers, prefix: &str, last: u64) -> Option<Real> {
     let weight = numbers.below(5) as u32;
     Some(Real {
@@ -149,6 +161,12 @@ fn real(numbers: &mut Numbers, prefix: &str, last: u64) -> Option<Real> {
         source: if numbers.one_in(12) { None } else { format!("{prefix}ff").parse().ok() },
         translate_source: false,
         port: None,
+        policy: ["gone-keep", "gone-reset", "rescue"]
+            .into_iter()
+            .filter(|_| numbers.one_in(3))
+            .map(str::to_owned)
+            .collect(),
+        progressed: numbers.one_in(4).then_some(10_000),
     })
 }
 
@@ -161,7 +179,7 @@ fn random_flow(numbers: &mut Numbers, form: &str, port: u16, real: IpAddr, full:
         real,
         state: state.to_owned(),
         // Far from now on either side: the kernel's clock runs on while the test does.
-        expires_in: if numbers.one_in(4) { -100 } else { 1000 },
+        expires_in: [-100, 30, 1000, 1000][numbers.below(4) as usize],
         table: Some(if embryonic { "embryonic" } else { "established" }.to_owned()),
     }
 }
@@ -297,11 +315,18 @@ fn check_answer(packet: &[u8], seen: &Seen) -> Result<(), String> {
     if [seen.bytes.get(..6), seen.bytes.get(6..12)] != back {
         return Err(format!("the answer does not go back: {answer}"));
     }
-    for word in ["ip4", "icmp", "icmp6"] {
+    for word in ["ip4", "icmp", "icmp6", "tcp"] {
+        // The segment that an ICMP message quotes is cut off.
+        if word == "tcp" && seen.verdict != Verdict::AnswerReset {
+            continue;
+        }
         // Only the outer header: `states` looks at the first of that name.
         if answer.states(word, "csum") || answer.states(word, "len") {
             return Err(format!("the {word} header of the answer is wrong: {answer}"));
         }
+    }
+    if seen.verdict == Verdict::AnswerReset {
+        return if answer.has("tcp") { Ok(()) } else { Err(format!("the answer is no reset: {answer}")) };
     }
     if !["icmp", "icmp6"].iter().any(|word| answer.has(word)) {
         return Err(format!("the answer is no ICMP message: {answer}"));

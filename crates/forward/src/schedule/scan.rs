@@ -47,50 +47,66 @@ pub fn score(which: Score, load: Load, weight: u32) -> Option<(u64, u64)> {
     })
 }
 
+/// No real server has this index. A number and not an option: of an option the compiler leaves one half undefined where
+/// it is `None`, and the verifier refuses to see that copied.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+/// Laid out so that `but` and `real` stand together and aligned: both start as [`NOBODY`], which the compiler writes with
+/// one store of eight bytes, and the verifier wants those aligned on the stack.
+#[repr(C, align(8))]
 struct Contest {
-    pool: Span,
-    which: Score,
-    word: u32,
     key: [u64; 2],
-    best: Option<(u32, u64, u64)>,
+    /// The score of the best so far.
+    numerator: u64,
+    denominator: u64,
+    /// Not chosen.
+    but: u32,
+    /// The best so far.
+    real: u32,
+    pool: Span,
+    word: u32,
+    which: Score,
 }
 
 /// The real server with the lowest score.
 #[inline(always)]
 pub fn lowest<T: Tables>(tables: &T, service: &Service, which: Score) -> Option<u32> {
-    run(tables, Contest { pool: service.pool, which, word: 0, key: [0, 0], best: None })
+    let real = run(tables, service, which, 0, [0, 0], NOBODY);
+    (real != NOBODY).then_some(real)
 }
 
-/// The real server that rendezvous hashing gives this flow.
+/// The real server that rendezvous hashing gives this flow, `but` left out; [`NOBODY`] when there is none.
 #[inline(always)]
-pub fn rendezvous<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Option<u32> {
+pub fn rendezvous<T: Tables>(tables: &T, service: &Service, key: &FlowKey, but: u32) -> u32 {
     let ports = u32::from(key.client_port_be) << 16 | u32::from(key.virtual_port_be);
     let word = key.client.fold() ^ ports.rotate_left(7);
-    let [low, high] = tables.settings().map(|s| s.overflow_key).unwrap_or_default();
-    run(tables, Contest { pool: service.pool, which: Score::Rendezvous, word, key: [low, high], best: None })
+    let secret = tables.settings().map(|s| s.overflow_key).unwrap_or_default();
+    run(tables, service, Score::Rendezvous, word, secret, but)
 }
 
 #[inline(always)]
-fn run<T: Tables>(tables: &T, mut contest: Contest) -> Option<u32> {
-    tables.scan(contest.pool.len, &mut contest);
-    contest.best.map(|(real, _, _)| real)
+fn run<T: Tables>(tables: &T, service: &Service, which: Score, word: u32, key: [u64; 2], but: u32) -> u32 {
+    let pool = service.pool;
+    let mut contest = Contest { pool, which, word, key, but, real: NOBODY, numerator: 0, denominator: 1 };
+    tables.scan(pool.len, &mut contest);
+    contest.real
 }
 
 impl Scan for Contest {
     #[inline(always)]
     fn step<T: Tables>(&mut self, tables: &T, i: u32) -> bool {
         let Some(slot) = tables.slot(self.pool.start.wrapping_add(i)) else { return false };
+        if slot.real == self.but {
+            return true;
+        }
         let scored = match self.which {
             Score::Rendezvous => rendezvous_score(tables, slot.real, slot.weight, self),
             which => score(which, tables.load(slot.real), slot.weight),
         };
         let Some((numerator, denominator)) = scored else { return true };
-        let better = match self.best {
-            None => true,
-            Some((_, n, d)) => numerator.wrapping_mul(d) < n.wrapping_mul(denominator),
-        };
-        if better {
-            self.best = Some((slot.real, numerator, denominator));
+        let first = self.real == NOBODY;
+        if first || numerator.wrapping_mul(self.denominator) < self.numerator.wrapping_mul(denominator) {
+            (self.real, self.numerator, self.denominator) = (slot.real, numerator, denominator);
         }
         true
     }

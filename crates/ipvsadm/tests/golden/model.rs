@@ -67,7 +67,7 @@ impl Model {
             Change::Zero { service: Some(service) } => {
                 self.find(service)?;
             }
-            Change::Zero { service: None } | Change::SetPolicy { .. } => {}
+            Change::Zero { service: None } | Change::SetPolicy { .. } | Change::SetSetting { .. } => {}
             Change::SetTimeouts { timeouts } => {
                 let now = &mut self.services.timeouts;
                 for (now, new) in [

@@ -165,7 +165,11 @@ impl Step {
             return Ok(StatsAdded::default());
         }
         let bytes = ip_length(&self.packet()?).ok_or("in: no IP header to count the bytes of")?;
-        Ok(StatsAdded { connections: u64::from(self.verdict == "forward_new"), packets: 1, bytes })
+        Ok(StatsAdded {
+            connections: u64::from(matches!(self.verdict.as_str(), "forward_new" | "forward_rescued")),
+            packets: 1,
+            bytes,
+        })
     }
 }
 

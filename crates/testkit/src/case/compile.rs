@@ -40,6 +40,8 @@ pub struct Compiled {
     pub reals: Vec<abi::Real>,
     /// Their load.
     pub loads: Vec<Load>,
+    /// When a connection to each last finished its handshake, in ns.
+    pub progress: Vec<u64>,
     /// Their addresses, as the case names them.
     pub addresses: Vec<IpAddr>,
     /// Tracked connections; `FLOW_EMBRYONIC` says which table.
@@ -65,12 +67,16 @@ impl Compiled {
         if tables.pmtu_disc == Some(false) {
             settings.sysctls.switches &= !abi::SYSCTL_PMTU_DISC;
         }
+        for (name, value) in &tables.settings {
+            set(&mut settings.sysctls, name, *value)?;
+        }
         let mut compiled = Self {
             services: Vec::new(),
             cursors: Vec::new(),
             slots: Vec::new(),
             reals: Vec::new(),
             loads: Vec::new(),
+            progress: Vec::new(),
             addresses: Vec::new(),
             flows: Vec::new(),
             settings,
@@ -78,7 +84,7 @@ impl Compiled {
             overflow_until_ns: if tables.overflowed { now_ns + OVERFLOW_NS } else { 0 },
         };
         for service in &tables.services {
-            compiled.add_service(service)?;
+            compiled.add_service(service, now_ns)?;
         }
         for flow in &tables.flows {
             let added = compiled.flow(flow, now_ns)?;
@@ -96,12 +102,12 @@ impl Compiled {
         index.map(|index| index as u32).ok_or_else(|| wrong("real server", address, "not in the tables"))
     }
 
-    fn add_service(&mut self, written: &Service) -> Result<(), CompileError> {
+    fn add_service(&mut self, written: &Service, now_ns: u64) -> Result<(), CompileError> {
         let (protocol, at) = endpoint(&written.at)?;
         let index = self.services.len() as u32;
         let mut pool = Vec::new();
         for real in &written.reals {
-            let number = self.add_real(real, index, at.port())?;
+            let number = self.add_real(real, index, at.port(), now_ns)?;
             if !real.removed {
                 let slot = Slot { real: number, weight: real.weight };
                 pool.push(Member {
@@ -157,7 +163,13 @@ impl Compiled {
         Span { start, len: slots.len() as u32 }
     }
 
-    fn add_real(&mut self, written: &Real, service: u32, port: u16) -> Result<u32, CompileError> {
+    fn add_real(
+        &mut self,
+        written: &Real,
+        service: u32,
+        port: u16,
+        now_ns: u64,
+    ) -> Result<u32, CompileError> {
         if self.addresses.contains(&written.address) {
             return Err(wrong("real server", written.address, "addresses are unique in a case"));
         }
@@ -178,7 +190,7 @@ impl Compiled {
             ifindex: written.ifindex,
             port_be: written.port.unwrap_or(port).to_be(),
             method,
-            flags: resolved | available | local | translate,
+            flags: resolved | available | local | translate | policy_flags(&written.policy)?,
             mtu: written.mtu,
             source: written.source.map(address).unwrap_or_default(),
             weight: written.weight,
@@ -192,6 +204,8 @@ impl Compiled {
         });
         let (active, inactive) = (written.active, written.inactive);
         self.loads.push(Load { active, inactive, ..Load::default() });
+        let progressed = written.progressed.map(|ago_ms| now_ns.saturating_sub(ago_ms * 1_000_000));
+        self.progress.push(progressed.unwrap_or_default());
         self.addresses.push(written.address);
         Ok(self.reals.len() as u32 - 1)
     }
@@ -217,6 +231,48 @@ impl Compiled {
             abi::Flow { expires_ns, real: self.real(written.real)?, state, flags, ..Default::default() },
         ))
     }
+}
+
+/// What the policy of its service is to a real server.
+fn policy_flags(words: &[String]) -> Result<u8, CompileError> {
+    words.iter().try_fold(0, |flags, word| {
+        let flag = match word.as_str() {
+            "gone-keep" => abi::REAL_GONE_KEEP,
+            "gone-reset" => abi::REAL_GONE_RESET,
+            "rescue" => abi::REAL_RESCUE,
+            other => return Err(wrong("policy", other, "expected gone-keep, gone-reset or rescue")),
+        };
+        Ok(flags | flag)
+    })
+}
+
+/// One setting by its name.
+fn set(sysctls: &mut abi::Sysctls, name: &str, value: u32) -> Result<(), CompileError> {
+    let switch = match name {
+        "conn_reuse_mode" => {
+            sysctls.conn_reuse_mode = value;
+            return Ok(());
+        }
+        "drop_rate" => {
+            sysctls.drop_rate = value;
+            return Ok(());
+        }
+        "secure_tcp" => {
+            sysctls.secure_tcp = value;
+            return Ok(());
+        }
+        "expire_nodest_conn" => abi::SYSCTL_EXPIRE_NODEST_CONN,
+        "expire_quiescent_template" => abi::SYSCTL_EXPIRE_QUIESCENT_TEMPLATE,
+        "sloppy_tcp" => abi::SYSCTL_SLOPPY_TCP,
+        "sloppy_sctp" => abi::SYSCTL_SLOPPY_SCTP,
+        "cache_bypass" => abi::SYSCTL_CACHE_BYPASS,
+        "nat_icmp_send" => abi::SYSCTL_NAT_ICMP_SEND,
+        "schedule_icmp" => abi::SYSCTL_SCHEDULE_ICMP,
+        "pmtu_disc" => abi::SYSCTL_PMTU_DISC,
+        other => return Err(wrong("setting", other, "there is none of that name")),
+    };
+    sysctls.switches = if value == 0 { sysctls.switches & !switch } else { sysctls.switches | switch };
+    Ok(())
 }
 
 /// The number of a state by its name in listings; `UDP` for the only one of UDP.

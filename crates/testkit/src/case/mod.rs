@@ -57,6 +57,9 @@ pub struct Tables {
     pub answers_per_second_max: Option<u64>,
     /// Routers must not fragment what a tunnel carries where its sender forbids it; the default.
     pub pmtu_disc: Option<bool>,
+    /// Settings by the names of IPVS, `drop_rate` (every how many-th attempt is dropped) among them.
+    #[serde(default)]
+    pub settings: BTreeMap<String, u32>,
 }
 
 /// A virtual service.
@@ -129,6 +132,11 @@ pub struct Real {
     /// Lower connection threshold.
     #[serde(default)]
     pub lower_threshold: u32,
+    /// `gone-keep`, `gone-reset`, `rescue`.
+    #[serde(default)]
+    pub policy: Vec<String>,
+    /// So many milliseconds ago a connection to it finished its handshake; by default none did.
+    pub progressed: Option<u64>,
 }
 
 /// A tracked connection.

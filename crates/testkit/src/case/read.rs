@@ -88,6 +88,8 @@ struct Written {
     answers_per_second_max: Option<u64>,
     pmtu_disc: Option<bool>,
     #[serde(default)]
+    settings: BTreeMap<String, u32>,
+    #[serde(default)]
     wire: bool,
     #[serde(default)]
     then: Vec<Step>,
@@ -157,6 +159,7 @@ fn finish(
     state.overflowed |= written.overflowed;
     state.answers_per_second_max = written.answers_per_second_max.or(state.answers_per_second_max);
     state.pmtu_disc = written.pmtu_disc.or(state.pmtu_disc);
+    state.settings.extend(written.settings);
     let first: Step = written
         .step
         .try_into()

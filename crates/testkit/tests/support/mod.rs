@@ -68,6 +68,7 @@ impl Runner {
         for (index, load) in tables.loads.iter().enumerate() {
             to.loads.set(index as u32, *load)?;
         }
+        to.progress.put_range(0, &tables.progress)?;
         for (index, cursor) in tables.cursors.iter().enumerate() {
             to.cursors.put(index as u32, &u64::from(*cursor))?;
         }

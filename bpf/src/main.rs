@@ -53,7 +53,7 @@ pub fn tunnel(ctx: XdpContext) -> u32 {
 }
 
 /// A segment whose sender gets a TCP reset.
-#[xdp]
+#[xdp(frags)]
 pub fn reset(ctx: XdpContext) -> u32 {
     let Some(work) = maps::take_work() else { return internal() };
     let (step, _) = forward::reset(Frame::new(&ctx), &Maps, &work, now_ns());

@@ -1,8 +1,8 @@
 //! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
 
 use abi::{
-    Address, Answers, Counters, Flow, FlowKey, Load, PROGRAMS_MAX, Real, Service, ServiceKey, Settings, Shared, Slot,
-    VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
+    Address, Answers, Counters, Flow, FlowKey, Load, PROGRAMS_MAX, Real, Service, ServiceKey, Settings,
+    Shared, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
 };
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};

@@ -150,7 +150,11 @@ extern "C" fn add_chunk(_index: u64, sum: *mut c_void) -> i64 {
     }
     let mut chunk = [0_u64; CHUNK / 8];
     // Never 0, which the verifier of 6.1 would not see from a comparison.
-    let len = if sum.left >= CHUNK as u32 { CHUNK as u32 } else { (sum.left.wrapping_sub(1) & (CHUNK as u32 - 1)) + 1 };
+    let len = if sum.left >= CHUNK as u32 {
+        CHUNK as u32
+    } else {
+        (sum.left.wrapping_sub(1) & (CHUNK as u32 - 1)) + 1
+    };
     // SAFETY: the program's own context, and a buffer of at least `len` bytes.
     if unsafe { bpf_xdp_load_bytes(sum.ctx, sum.at, chunk.as_mut_ptr().cast(), len) } != 0 {
         return 1;

@@ -36,6 +36,30 @@ pub fn schedule(ctx: XdpContext) -> u32 {
     finish(&ctx, step)
 }
 
+/// A packet whose real server is chosen.
+#[xdp(frags)]
+pub fn track(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let step = forward::track(&mut Frame::new(&ctx), &Maps, &work, now_ns());
+    finish(&ctx, step)
+}
+
+/// The first message of a flow to a service that is persistent by the Call-ID of SIP.
+#[xdp(frags)]
+pub fn call(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let step = forward::call(&Frame::new(&ctx), &Maps, &work);
+    finish(&ctx, step)
+}
+
+/// A packet of no known flow, to a persistent service.
+#[xdp(frags)]
+pub fn persist(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work() else { return internal() };
+    let step = forward::place_persistent(&Maps, work, now_ns());
+    finish(&ctx, step)
+}
+
 /// A packet whose sender gets an ICMP error.
 #[xdp(frags)]
 pub fn answer(ctx: XdpContext) -> u32 {
@@ -57,6 +81,14 @@ pub fn tunnel(ctx: XdpContext) -> u32 {
 pub fn reset(ctx: XdpContext) -> u32 {
     let Some(work) = maps::take_work() else { return internal() };
     let (step, _) = forward::reset(Frame::new(&ctx), &Maps, &work, now_ns());
+    finish(&ctx, step)
+}
+
+/// A packet that establishes a connection under a template.
+#[xdp(frags)]
+pub fn assure(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let step = forward::assure(&mut Frame::new(&ctx), &Maps, &work);
     finish(&ctx, step)
 }
 

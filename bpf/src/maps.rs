@@ -1,10 +1,10 @@
 //! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
 
 use abi::{
-    Address, Answers, Counters, Flow, FlowKey, Load, PROGRAMS_MAX, Real, Service, ServiceKey, Settings,
-    Shared, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
+    Address, Answers, Call, Counters, Flow, FlowKey, Load, PROGRAMS_MAX, Real, Service, ServiceKey, Settings,
+    Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
 };
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
@@ -12,6 +12,7 @@ use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use forward::tables::{SCAN_MAX, Scan};
 use forward::{Tables, Work};
+use wire::Bytes;
 
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -42,6 +43,13 @@ static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1, 0)
 #[map]
 static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
 #[map]
+static TEMPLATES: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
+/// Takes memory only as calls come: most directors have none.
+#[map]
+static CALLS: HashMap<FlowKey, Call> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static SIP: PerCpuArray<SipScratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static SCRATCH: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
@@ -61,8 +69,14 @@ pub fn put_work(work: &Work) -> bool {
 /// The parsed packet that the program before left.
 #[inline(always)]
 pub fn take_work() -> Option<Work> {
+    work().copied()
+}
+
+/// The same in place, where a copy would take too much of the stack. It changes only when the program hands over.
+#[inline(always)]
+pub fn work() -> Option<&'static Work> {
     // SAFETY: as for `put_work`.
-    SCRATCH.get_ptr(0).map(|work| unsafe { *work })
+    SCRATCH.get_ptr(0).map(|work| unsafe { &*work })
 }
 
 /// The maps of this object.
@@ -126,6 +140,66 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn template(&self, key: &FlowKey) -> Option<*mut Flow> {
+        TEMPLATES.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn insert_template(&self, key: &FlowKey, template: &Flow) -> bool {
+        TEMPLATES.insert(key, template, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn read_message<B: Bytes>(&self, bytes: &B, offset: usize, len: u32) -> bool {
+        let Some(sip) = SIP.get_ptr_mut(0) else { return false };
+        // SAFETY: a per-CPU value; this program runs to its end on this CPU before another can touch it.
+        let message = unsafe { &mut (*sip).message };
+        message.get_mut(..len as usize).is_some_and(|part| bytes.copy_out(offset, part).is_ok())
+    }
+
+    #[inline(always)]
+    fn message_byte(&self, index: u32) -> u8 {
+        let Some(sip) = SIP.get_ptr(0) else { return 0 };
+        // SAFETY: as for `read_message`.
+        let message = unsafe { &(*sip).message };
+        message.get(index as usize).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn set_call_byte(&self, index: u32, byte: u8) {
+        let Some(sip) = SIP.get_ptr_mut(0) else { return };
+        // SAFETY: as for `read_message`.
+        let text = unsafe { &mut (*sip).call.text };
+        if let Some(place) = text.get_mut(index as usize) {
+            *place = byte;
+        }
+    }
+
+    #[inline(always)]
+    fn finish_call(&self, client: &Address, len: u32, hash: Address) {
+        let Some(sip) = SIP.get_ptr_mut(0) else { return };
+        // SAFETY: as for `read_message`.
+        unsafe {
+            (*sip).call.client = *client;
+            (*sip).call.len = len;
+            (*sip).hash = hash;
+        }
+    }
+
+    #[inline(always)]
+    fn call_hash(&self) -> Address {
+        // SAFETY: as for `read_message`.
+        SIP.get_ptr(0).map(|sip| unsafe { (*sip).hash }).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn insert_call(&self, key: &FlowKey) {
+        let Some(sip) = SIP.get_ptr(0) else { return };
+        // SAFETY: as for `read_message`. Without room the listing lacks the text, no more.
+        let _full = CALLS.insert(key, unsafe { &(*sip).call }, 0);
+    }
+
+    #[inline(always)]
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         // SAFETY: user space replaces whole values and never writes them in place, so this one stays as it
         // is until the program ends.
@@ -180,6 +254,14 @@ impl Tables for Maps {
         if let Some(place) = PROGRESS.get_ptr_mut(index) {
             // SAFETY: one aligned word; whichever CPU writes last is right.
             unsafe { *place = now_ns };
+        }
+    }
+
+    #[inline(always)]
+    fn set_overloaded(&self, index: u32, overloaded: bool) {
+        if let Some(load) = LOADS.get_ptr_mut(index) {
+            // SAFETY: one aligned word; the last writer is right, and the sweep repairs a race.
+            unsafe { (*load).overloaded = overloaded as u32 };
         }
     }
 

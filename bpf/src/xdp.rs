@@ -74,6 +74,14 @@ impl Bytes for Frame {
     }
 
     #[inline(always)]
+    fn copy_out(&self, offset: usize, out: &mut [u8]) -> Result<(), Short> {
+        let (place, len) = (out.as_mut_ptr().cast::<c_void>(), out.len() as u32);
+        // SAFETY: the program's own context, and as many bytes as the slice has room for.
+        let failed = unsafe { bpf_xdp_load_bytes(self.ctx, offset as u32, place, len) };
+        if failed < 0 { Err(Short) } else { Ok(()) }
+    }
+
+    #[inline(always)]
     fn put<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> Result<(), Short> {
         let at = self.at::<N>(offset)?;
         // SAFETY: as for `get`; the frame is this program's alone while it runs.

@@ -31,6 +31,14 @@ impl Address {
         ])
     }
 
+    /// A firewall mark in the place of an address: in IPv4 its four bytes, in IPv6 the first four
+    /// [`ip_vs_core.c`, `ip_vs_sched_persist`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_mark(mark: u32, is_v4: bool) -> Self {
+        if is_v4 { Self::v4(mark.to_be_bytes()) } else { Self([mark.to_be(), 0, 0, 0]) }
+    }
+
     /// Whether this is an IPv4 address.
     #[inline(always)]
     #[must_use]

@@ -28,14 +28,15 @@ pub struct Flow {
     /// When it ends unless another packet comes, in ns of `CLOCK_MONOTONIC_COARSE`. An entry met
     /// after this moment counts as absent.
     pub expires_ns: u64,
-    /// Index of its real server.
-    pub real: u32,
     /// State number: [`crate::TcpState`], or 0 for UDP.
     pub state: u8,
     /// `FLOW_*` bits.
     pub flags: u8,
     /// With source translation, the port that the client's port is replaced by, network order; else 0.
     pub source_port_be: u16,
+    /// Index of its real server. Between what may be constant in a new flow: the compiler would make one store of both sides,
+    /// and the verifier wants it aligned on the stack.
+    pub real: u32,
     /// Packets from the client so far; stays at its highest. Wider than it need be: of two neighbours of 16 bits
     /// the compiler makes one store that is not aligned, which the verifier refuses on the stack.
     pub packets: u32,
@@ -57,6 +58,9 @@ pub const FLOW_CONTROLLED: u8 = 16;
 pub const FLOW_TEMPLATE: u8 = 32;
 /// A template under which a connection was established, or a UDP packet came back.
 pub const FLOW_ASSURED: u8 = 64;
+/// In a flow that is no template, the same bit: packets keep their destination port whatever port the real server
+/// has. So it is where a persistent service was reached by another port than its own.
+pub const FLOW_KEEPS_PORT: u8 = FLOW_ASSURED;
 /// Replies come through the director: the flow has a [`Reply`] entry.
 pub const FLOW_TRANSLATED: u8 = 128;
 

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod call;
 mod counters;
 mod flow;
 mod limits;
@@ -20,10 +21,11 @@ mod settings;
 mod verdict;
 
 pub use address::Address;
+pub use call::{CALL_ID_BYTES_MAX, Call, SIP_BYTES_MAX, SipScratch};
 pub use counters::{Counters, Load};
 pub use flow::{
-    FLOW_ASSURED, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW,
-    FLOW_TEMPLATE, FLOW_TRANSLATED, Flow, FlowKey, Fragment, Reply,
+    FLOW_ASSURED, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT,
+    FLOW_OVERFLOW, FLOW_TEMPLATE, FLOW_TRANSLATED, Flow, FlowKey, Fragment, Reply,
 };
 pub use limits::{Limits, VIP_FILTER_BITS, VIP_FILTER_WORDS, vip_filter_bit};
 pub use program::{PROGRAMS_MAX, Program};

@@ -15,6 +15,8 @@ pub struct Limits {
     pub embryonic_flows_max: u32,
     /// Flows that have; never evicted.
     pub established_flows_max: u32,
+    /// Persistence templates; when there is no room for another, its client is served without.
+    pub templates_max: u32,
 }
 
 impl Default for Limits {
@@ -25,6 +27,7 @@ impl Default for Limits {
             slots_max: 2_097_152,
             embryonic_flows_max: 131_072,
             established_flows_max: 1_048_576,
+            templates_max: 131_072,
         }
     }
 }

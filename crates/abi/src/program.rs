@@ -13,6 +13,14 @@ pub enum Program {
     Tunnel = 6,
     /// Sends a TCP reset to a client whose real server is gone.
     Reset = 11,
+    /// Sends a packet to the real server that was chosen for it, and tracks its flow.
+    Track = 12,
+    /// Reads the Call-ID of a SIP message.
+    Call = 13,
+    /// Places a packet of no known flow that goes to a persistent service.
+    Persist = 14,
+    /// Notes that a connection under a template was established, and sends its packet on.
+    Assure = 15,
 }
 
 /// Places of the tail-call table.
@@ -20,7 +28,16 @@ pub const PROGRAMS_MAX: u32 = 16;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 4] = [Self::Schedule, Self::Answer, Self::Tunnel, Self::Reset];
+    pub const ALL: [Self; 8] = [
+        Self::Schedule,
+        Self::Answer,
+        Self::Tunnel,
+        Self::Reset,
+        Self::Track,
+        Self::Call,
+        Self::Persist,
+        Self::Assure,
+    ];
 
     /// Its place in the tail-call table.
     #[inline(always)]
@@ -37,6 +54,10 @@ impl Program {
             Self::Answer => "answer",
             Self::Tunnel => "tunnel",
             Self::Reset => "reset",
+            Self::Track => "track",
+            Self::Call => "call",
+            Self::Persist => "persist",
+            Self::Assure => "assure",
         }
     }
 }

@@ -18,6 +18,10 @@ pub enum Verdict {
     ForwardStateless = 3,
     /// Left to the director's own stack, because the real server is the director itself.
     ForwardLocal = 4,
+    /// Sent to a real server chosen for this packet alone.
+    ForwardOnePacket = 8,
+    /// Sent to a real server chosen now and tracked, but its persistence template found no room.
+    ForwardNoTemplate = 9,
     /// A repeated SYN, sent to another real server than the one that never got on with the connection.
     ForwardRescued = 10,
 
@@ -37,6 +41,8 @@ pub enum Verdict {
     PassGroup = 22,
     /// More VLAN tags or extension headers than the parser follows.
     PassTooDeep = 24,
+    /// A packet from port 20, FTP's data port, of no known flow.
+    PassFtpData = 26,
 
     /// The frame ends inside a header.
     DropTruncated = 32,
@@ -58,6 +64,8 @@ pub enum Verdict {
     DropAnswerLimit = 41,
     /// It would have opened a flow, and every so many-th of these is dropped (`drop_packet`).
     DropRate = 44,
+    /// A service that is persistent by Call-ID got a packet without one.
+    DropNoCallId = 46,
     /// The way to the real server is too narrow for its tunnel, or there is no address to send from.
     DropTunnel = 47,
 
@@ -76,12 +84,14 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
         Self::ForwardStateless,
         Self::ForwardLocal,
+        Self::ForwardOnePacket,
+        Self::ForwardNoTemplate,
         Self::ForwardRescued,
         Self::PassNotIp,
         Self::PassNotVip,
@@ -91,6 +101,7 @@ impl Verdict {
         Self::PassFragment,
         Self::PassGroup,
         Self::PassTooDeep,
+        Self::PassFtpData,
         Self::DropTruncated,
         Self::DropBadLength,
         Self::DropBadAddress,
@@ -101,6 +112,7 @@ impl Verdict {
         Self::DropMethod,
         Self::DropAnswerLimit,
         Self::DropRate,
+        Self::DropNoCallId,
         Self::DropTunnel,
         Self::AnswerTimeExceeded,
         Self::AnswerPortUnreachable,
@@ -129,8 +141,34 @@ impl Verdict {
     pub const fn is_counted_forward(self) -> bool {
         matches!(
             self,
-            Self::ForwardNew | Self::ForwardTableFull | Self::ForwardStateless | Self::ForwardRescued
+            Self::ForwardNew
+                | Self::ForwardTableFull
+                | Self::ForwardStateless
+                | Self::ForwardOnePacket
+                | Self::ForwardNoTemplate
+                | Self::ForwardRescued
         )
+    }
+
+    /// The verdict of a packet that is sent on, by its number, as one program notes it for the next; a number that is none of
+    /// these reads as [`Self::ForwardStateless`].
+    #[inline(always)]
+    pub const fn of_forward(number: u8) -> Self {
+        const KNOWN: u8 = Verdict::ForwardKnown as u8;
+        const NEW: u8 = Verdict::ForwardNew as u8;
+        const TABLE_FULL: u8 = Verdict::ForwardTableFull as u8;
+        const ONE_PACKET: u8 = Verdict::ForwardOnePacket as u8;
+        const NO_TEMPLATE: u8 = Verdict::ForwardNoTemplate as u8;
+        const RESCUED: u8 = Verdict::ForwardRescued as u8;
+        match number {
+            KNOWN => Self::ForwardKnown,
+            NEW => Self::ForwardNew,
+            TABLE_FULL => Self::ForwardTableFull,
+            ONE_PACKET => Self::ForwardOnePacket,
+            NO_TEMPLATE => Self::ForwardNoTemplate,
+            RESCUED => Self::ForwardRescued,
+            _ => Self::ForwardStateless,
+        }
     }
 
     /// Whether the packet goes up the host's own stack.
@@ -157,6 +195,8 @@ impl Verdict {
             Self::ForwardStateless => "forward_stateless",
             Self::ForwardLocal => "forward_local",
             Self::ForwardRescued => "forward_rescued",
+            Self::ForwardOnePacket => "forward_one_packet",
+            Self::ForwardNoTemplate => "forward_no_template",
             Self::PassNotIp => "pass_not_ip",
             Self::PassNotVip => "pass_not_vip",
             Self::PassNoService => "pass_no_service",
@@ -165,6 +205,7 @@ impl Verdict {
             Self::PassFragment => "pass_fragment",
             Self::PassGroup => "pass_group",
             Self::PassTooDeep => "pass_too_deep",
+            Self::PassFtpData => "pass_ftp_data",
             Self::DropTruncated => "drop_truncated",
             Self::DropBadLength => "drop_bad_length",
             Self::DropBadAddress => "drop_bad_address",
@@ -175,6 +216,7 @@ impl Verdict {
             Self::DropMethod => "drop_method",
             Self::DropAnswerLimit => "drop_answer_limit",
             Self::DropTunnel => "drop_tunnel",
+            Self::DropNoCallId => "drop_no_call_id",
             Self::AnswerTimeExceeded => "answer_time_exceeded",
             Self::AnswerPortUnreachable => "answer_port_unreachable",
             Self::AnswerTooBig => "answer_too_big",
@@ -194,6 +236,12 @@ impl Verdict {
                 "sent by consistent hash without a flow, as the established table is full"
             }
             Self::ForwardLocal => "the real server is the director itself: left to its own stack",
+            Self::ForwardOnePacket => {
+                "sent to a real server chosen for this packet alone; nothing is tracked"
+            }
+            Self::ForwardNoTemplate => {
+                "sent to a real server chosen by the scheduler and tracked, but there was no room for its template"
+            }
             Self::ForwardRescued => {
                 "a repeated SYN whose real server never got on: sent to another one; the flow is now tracked"
             }
@@ -205,6 +253,7 @@ impl Verdict {
             Self::PassFragment => "a fragment: left to the host",
             Self::PassGroup => "a broadcast or multicast frame: left to the host",
             Self::PassTooDeep => "more VLAN tags or extension headers than are followed: left to the host",
+            Self::PassFtpData => "from port 20, FTP's data port, which never opens a flow: left to the host",
             Self::DropTruncated => "the frame ends inside a header",
             Self::DropBadLength => "a length field contradicts the frame",
             Self::DropBadAddress => "an address that must not be on the wire",
@@ -218,6 +267,7 @@ impl Verdict {
                 "the way to the real server is too narrow for its tunnel, or the director has no address on it"
             }
             Self::DropRate => "it would have opened a flow, and drop_packet drops some of these",
+            Self::DropNoCallId => "the service is persistent by the Call-ID of SIP, and the packet has none",
             Self::AnswerTimeExceeded => "TTL or hop limit used up: answered with ICMP time exceeded",
             Self::AnswerPortUnreachable => {
                 "the service has no real server that may take a new flow: answered with ICMP port unreachable"
@@ -233,6 +283,15 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noted_verdict_is_read_back() {
+        let noted =
+            Verdict::ALL.into_iter().filter(|v| v.is_counted_forward() || *v == Verdict::ForwardKnown);
+        for verdict in noted {
+            assert_eq!(Verdict::of_forward(verdict as u8), verdict);
+        }
+    }
 
     #[test]
     fn numbers_are_in_order_and_fit_the_counter_array() {

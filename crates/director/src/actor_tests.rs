@@ -11,6 +11,7 @@ const LIMITS: Limits = Limits {
     slots_max: 64,
     embryonic_flows_max: 256,
     established_flows_max: 256,
+    templates_max: 64,
 };
 const SECOND_NS: u64 = 1_000_000_000;
 

@@ -31,7 +31,7 @@ impl Director {
             virtual_port_be: vip.port().to_be(),
             protocol: question.protocol.number().into(),
         };
-        let live = Live::new(self.datapath.tables(), self.datapath.tables().settings.get(0).ok().flatten());
+        let live = Live::new(self.datapath.tables(), now_ns);
         // A segment of a known flow is no SYN; the first of a new one is.
         let is_known = live.look_up(&key).is_some_and(|flow| now_ns < flow.expires_ns);
         live.steps.borrow_mut().clear();
@@ -160,13 +160,15 @@ impl forward::Resize for Frame {
 struct Live<'a> {
     maps: &'a Maps,
     settings: Option<Settings>,
+    now_ns: u64,
     steps: RefCell<Vec<String>>,
     chosen: Cell<Option<u32>>,
 }
 
 impl<'a> Live<'a> {
-    fn new(maps: &'a Maps, settings: Option<Settings>) -> Self {
-        Self { maps, settings, steps: RefCell::default(), chosen: Cell::new(None) }
+    fn new(maps: &'a Maps, now_ns: u64) -> Self {
+        let settings = maps.settings.get(0).ok().flatten();
+        Self { maps, settings, now_ns, steps: RefCell::default(), chosen: Cell::new(None) }
     }
 
     fn note(&self, step: String) {
@@ -183,6 +185,25 @@ impl<'a> Live<'a> {
 
     fn look_up(&self, key: &FlowKey) -> Option<Flow> {
         self.read(self.maps.established.get(key)).or_else(|| self.read(self.maps.embryonic.get(key)))
+    }
+
+    fn note_template(&self, template: &Flow) {
+        let Some(real) = self.read(self.maps.reals.get(template.real)) else { return };
+        let mut why = format!("the client has a template for {}", ip(&real.address));
+        if real.flags & abi::REAL_AVAILABLE == 0 {
+            why += ", which was deleted";
+        } else if real.weight == 0 {
+            why += ", whatever its weight of 0 unless expire_quiescent_template is set";
+        }
+        let seconds = template.expires_ns.saturating_sub(self.now_ns) / 1_000_000_000;
+        if seconds > 0 {
+            why += &format!("; it ends in {seconds} s");
+        } else if template.flags & abi::FLOW_CONTROLLED != 0 {
+            why += "; its time is over, but connections stand under it";
+        } else {
+            why += "; it has ended";
+        }
+        self.note(why);
     }
 
     fn note_flow(&self, table: &str, key: &FlowKey, found: Option<Flow>) -> Option<Flow> {
@@ -243,6 +264,39 @@ impl forward::Tables for Live<'_> {
         true
     }
 
+    fn template(&self, key: &FlowKey) -> Option<Flow> {
+        let found = self.read(self.maps.templates.get(key));
+        match &found {
+            None => self.note("the client has no template".to_owned()),
+            Some(template) => self.note_template(template),
+        }
+        found
+    }
+
+    fn insert_template(&self, _key: &FlowKey, _template: &Flow) -> bool {
+        true
+    }
+
+    // The question brings no message: a call that is not known.
+    fn read_message<B: Bytes>(&self, _bytes: &B, _offset: usize, _len: u32) -> bool {
+        self.note("a message decides by its Call-ID, and the question has none".to_owned());
+        false
+    }
+
+    fn message_byte(&self, _index: u32) -> u8 {
+        0
+    }
+
+    fn set_call_byte(&self, _index: u32, _byte: u8) {}
+
+    fn finish_call(&self, _client: &Address, _len: u32, _hash: Address) {}
+
+    fn call_hash(&self) -> Address {
+        Address::default()
+    }
+
+    fn insert_call(&self, _key: &FlowKey) {}
+
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         // The flow that was looked at before, if any, is over.
         self.chosen.set(None);
@@ -253,7 +307,16 @@ impl forward::Tables for Live<'_> {
             Some(service) => {
                 let scheduler = scheduler_name(service.scheduler);
                 let reals = service.pool.len;
-                self.note(format!("the service on {at} has scheduler {scheduler} and {reals} real servers"));
+                let mut said = match service.mark {
+                    0 => format!("the service on {at} has scheduler {scheduler} and {reals} real servers"),
+                    mark => format!(
+                        "{at} belongs to mark {mark}, whose service has scheduler {scheduler} and {reals} real servers"
+                    ),
+                };
+                if service.persistence_s > 0 {
+                    said += &format!("; clients stay for {} s", service.persistence_s);
+                }
+                self.note(said);
             }
         }
         found
@@ -283,6 +346,8 @@ impl forward::Tables for Live<'_> {
         // One of the possible answers, and the same each time.
         u32::MAX / 3
     }
+
+    fn set_overloaded(&self, _index: u32, _overloaded: bool) {}
 
     fn advance_cursor(&self, service: u32) -> u64 {
         let cursor = self.read(self.maps.cursors.get(service)).unwrap_or_default();

@@ -52,6 +52,9 @@ pub struct LimitOptions {
     /// Most flows that have; beyond it new flows are placed by consistent hash.
     #[arg(long, value_name = "N", default_value_t = Limits::default().established_flows_max, value_parser = at_least_one())]
     pub established_flows_max: u32,
+    /// Most persistence templates; beyond it clients are served without.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().templates_max, value_parser = at_least_one())]
+    pub templates_max: u32,
 }
 
 fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
@@ -66,6 +69,7 @@ impl From<LimitOptions> for Limits {
             slots_max: options.slots_max,
             embryonic_flows_max: options.embryonic_flows_max,
             established_flows_max: options.established_flows_max,
+            templates_max: options.templates_max,
         }
     }
 }
@@ -78,6 +82,7 @@ impl From<Limits> for LimitOptions {
             slots_max: limits.slots_max,
             embryonic_flows_max: limits.embryonic_flows_max,
             established_flows_max: limits.established_flows_max,
+            templates_max: limits.templates_max,
         }
     }
 }

@@ -61,7 +61,7 @@ impl Director {
                     spec: it.spec,
                     active,
                     inactive,
-                    persistent: 0,
+                    persistent: load.persistent.max(0).cast_unsigned(),
                     neighbour,
                     counters: index.map(|index| self.statistics.real(index)).unwrap_or_default(),
                 });

@@ -2,7 +2,7 @@
 
 use crate::packet::Work;
 use crate::tables::Tables;
-use crate::{answer, enter, place, reset, tunnel};
+use crate::{answer, assure, call, enter, place, place_persistent, reset, track, tunnel};
 use abi::{Program, Verdict};
 
 /// Most programs that one packet goes through.
@@ -85,5 +85,9 @@ fn run<B: crate::Resize, T: Tables>(
         Program::Answer => answer(bytes, tables, work, now_ns),
         Program::Tunnel => tunnel(bytes, tables, work),
         Program::Reset => reset(bytes, tables, work, now_ns),
+        Program::Track => (track(&mut bytes, tables, work, now_ns), bytes),
+        Program::Call => (call(&bytes, tables, work), bytes),
+        Program::Persist => (place_persistent(tables, work, now_ns), bytes),
+        Program::Assure => (assure(&mut bytes, tables, work), bytes),
     }
 }

@@ -75,16 +75,10 @@ fn send<B: Bytes>(bytes: &mut B, work: &Work, real: &Real, verdict: Verdict) -> 
 /// `work.verdict` says what is counted.
 #[inline(always)]
 pub fn leave<T: Tables>(tables: &T, work: &Work, ifindex: u32) -> Step {
-    let is = |verdict: Verdict| work.verdict == verdict as u8;
-    let verdict = if is(Verdict::ForwardKnown) {
-        return Step::Done(Outcome { verdict: Verdict::ForwardKnown, ifindex });
-    } else if is(Verdict::ForwardNew) {
-        Verdict::ForwardNew
-    } else if is(Verdict::ForwardTableFull) {
-        Verdict::ForwardTableFull
-    } else {
-        Verdict::ForwardStateless
-    };
+    let verdict = Verdict::of_forward(work.verdict);
+    if verdict == Verdict::ForwardKnown {
+        return Step::Done(Outcome { verdict, ifindex });
+    }
     tables.count_verdict(verdict);
     Step::Done(Outcome { verdict, ifindex })
 }

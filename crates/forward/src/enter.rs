@@ -7,8 +7,8 @@ use crate::packet::{self, Network, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RES
 use crate::tables::Tables;
 use crate::tcp_state;
 use abi::{
-    FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_OVERFLOW, Flow, Load, Program, REAL_AVAILABLE, Real, Settings,
-    TcpState, Verdict,
+    FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_OVERFLOW, Flow, Load, Program, REAL_AVAILABLE, Real,
+    Settings, TcpState, Verdict,
 };
 use wire::ethernet::TYPE_IPV4;
 use wire::tcp::{RST, SYN};
@@ -44,6 +44,7 @@ fn serve<B: Bytes, T: Tables, N: Network>(
     }
     let mut work = network.transport(bytes, l3)?;
     let now_ns = now_ns();
+    let mut program = Program::Schedule;
     let (found, table) = match tables.established(&work.key) {
         Some(handle) => (Some(handle), STALE_ESTABLISHED),
         None => (tables.embryonic(&work.key), STALE_EMBRYONIC),
@@ -60,14 +61,20 @@ fn serve<B: Bytes, T: Tables, N: Network>(
         work.real = flow.real;
         work.stale = table;
         match fate {
-            Fate::Goes => return known(bytes, tables, &work, &real, (handle, flow), now_ns),
+            Fate::Goes => match known(bytes, tables, &work, &real, (handle, flow), now_ns)? {
+                Known::Done(step) => return Ok(step),
+                Known::Assures(verdict) => {
+                    work.verdict = verdict as u8;
+                    program = Program::Assure;
+                }
+            },
             Fate::Over => {}
             Fate::Rescued => work.stale = table | STALE_RESCUED,
             Fate::Dropped => return Err(Verdict::DropRealGone),
             Fate::Reset => return Ok(Step::Next(Program::Reset, work)),
         }
     }
-    Ok(Step::Next(Program::Schedule, work))
+    Ok(Step::Next(program, work))
 }
 
 /// Whether something is the matter with a flow, so that [`fate`] has to be asked.
@@ -82,6 +89,13 @@ pub(crate) fn opens(work: &Work) -> bool {
     !is_tcp(&work.key) || work.tcp_flags as u8 & (SYN | RST) == SYN
 }
 
+/// What became of a packet of a known flow.
+enum Known {
+    Done(Step),
+    /// It establishes a connection under a template; the verdict once it has left.
+    Assures(Verdict),
+}
+
 /// Serves a packet of a known flow.
 #[inline(always)]
 fn known<B: Bytes, T: Tables>(
@@ -91,7 +105,7 @@ fn known<B: Bytes, T: Tables>(
     real: &Real,
     (handle, mut flow): (T::Flow, Flow),
     now_ns: u64,
-) -> Result<Step, Verdict> {
+) -> Result<Known, Verdict> {
     let settings = tables.settings().ok_or(Verdict::DropInternal)?;
     let before = flow;
     advance(&mut flow, work, settings, now_ns);
@@ -99,13 +113,18 @@ fn known<B: Bytes, T: Tables>(
         tables.add_load(flow.real, shift(&flow));
     }
     let mut verdict = Verdict::ForwardKnown;
+    let mut assures = false;
     if flow.flags & FLOW_EMBRYONIC != 0 && has_proved_itself(&flow, work) {
         verdict = promote(tables, work, handle, &mut flow, settings, now_ns);
+        assures = flow.flags & FLOW_CONTROLLED != 0 && is_tcp(&work.key);
     } else {
         tables.set_flow(handle, &flow);
     }
     tables.count_in(flow.real, work.ip_len, false);
-    Ok(deliver(bytes, tables, work, real, verdict))
+    if assures {
+        return Ok(Known::Assures(verdict));
+    }
+    Ok(Known::Done(deliver(bytes, tables, work, real, verdict)))
 }
 
 /// Counts the packet, moves the state on and restarts the timer.

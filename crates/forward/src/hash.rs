@@ -1,5 +1,7 @@
 //! The hashes of the schedulers. `plan` fills rings with the same ones.
 
+use abi::Address;
+
 /// Multiplicative hash of IPVS [linux `hash.h`, `hash_32`]: the `bits` high bits of `x * 0x61C88647`.
 /// `bits` is 1 to 32.
 #[inline(always)]
@@ -38,6 +40,59 @@ const fn siphash13_tail(key: [u64; 2], blocks: &[u64], tail: u64) -> u64 {
     let [a, b, c, d] = v;
     let [a, b, c, d] = round(round(round([a, b, c ^ 0xff, d])));
     a ^ b ^ c ^ d
+}
+
+/// `SipHash-1-3` with 128 bits of result, fed block by block and then byte by byte. The number of blocks before the bytes
+/// is the user's business: it is not hashed.
+#[derive(Clone, Copy)]
+pub struct Sip {
+    v: [u64; 4],
+    tail: u64,
+}
+
+impl Sip {
+    /// Of nothing so far.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new([k0, k1]: [u64; 2]) -> Self {
+        let v = [
+            k0 ^ 0x736f_6d65_7073_6575,
+            k1 ^ 0x646f_7261_6e64_6f6d ^ 0xee,
+            k0 ^ 0x6c79_6765_6e65_7261,
+            k1 ^ 0x7465_6462_7974_6573,
+        ];
+        Self { v, tail: 0 }
+    }
+
+    /// Eight bytes at once.
+    #[inline(always)]
+    pub const fn block(&mut self, block: u64) {
+        self.v = absorb(self.v, block);
+    }
+
+    /// The byte at place `index` of a text; its bytes come in order.
+    #[inline(always)]
+    pub const fn byte(&mut self, index: u32, byte: u8) {
+        let place = index & 7;
+        self.tail |= (byte as u64).wrapping_shl(place.wrapping_mul(8));
+        if place == 7 {
+            self.block(self.tail);
+            self.tail = 0;
+        }
+    }
+
+    /// The result, as the four words of an address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn finish(self) -> Address {
+        let [a, b, c, d] = absorb(self.v, self.tail);
+        let v = round(round(round([a, b, c ^ 0xee, d])));
+        let [a, b, c, d] = v;
+        let first = a ^ b ^ c ^ d;
+        let [a, b, c, d] = round(round(round([a, b ^ 0xdd, c, d])));
+        let second = a ^ b ^ c ^ d;
+        Address([(first >> 32) as u32, first as u32, (second >> 32) as u32, second as u32])
+    }
 }
 
 #[inline(always)]

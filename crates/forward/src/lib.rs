@@ -10,8 +10,8 @@
 //! ```
 //!
 //! [`decide`] is the whole path. The eBPF side runs it in the programs of [`abi::Program`], cut where [`Step`] says:
-//! [`enter`] serves known flows, [`place`] new ones, [`answer`] sends ICMP errors,
-//! [`reset()`] TCP resets,
+//! [`enter`] serves known flows, [`place`] and [`place_persistent`] choose for new ones, [`track`] tracks them,
+//! [`assure`] marks templates, [`call`] reads the Call-ID of SIP, [`answer`] sends ICMP errors, [`reset()`] TCP resets,
 //! [`tunnel()`] encapsulates.
 //!
 //! Invariants: scheduling never sees bytes; rewriting never sees tables.
@@ -29,18 +29,22 @@
 )]
 
 pub mod answer;
+pub mod bind;
 mod decide;
 mod deliver;
 mod enter;
 mod fate;
+pub mod find;
 pub mod hash;
 mod link;
 pub mod mtu;
 mod packet;
+pub mod persist;
 mod place;
 mod reset;
 mod rewrite;
 pub mod schedule;
+pub mod sip;
 pub mod tables;
 pub mod tcp_state;
 mod tunnel;
@@ -49,7 +53,9 @@ pub use answer::{Resize, answer};
 pub use decide::{Outcome, Step, decide};
 pub use enter::enter;
 pub use packet::{Work, is_tcp};
-pub use place::place;
+pub use persist::assure;
+pub use place::{place, place_persistent, track};
 pub use reset::reset;
+pub use sip::call;
 pub use tables::Tables;
 pub use tunnel::tunnel;

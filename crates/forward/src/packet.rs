@@ -25,7 +25,8 @@ pub struct Work {
     /// With source translation, the port that the client's port is replaced by, network order; else 0.
     pub source_port_be: u16,
     /// [`STALE_EMBRYONIC`] or [`STALE_ESTABLISHED`]: a finished flow with this key stands in that table. With
-    /// [`STALE_RESCUED`], it is given up because its real server did not answer.
+    /// [`STALE_RESCUED`], it is given up because its real server did not answer. Once a real server is chosen and the old flow
+    /// gone: `FLOW_*` bits that the new one starts with.
     pub stale: u8,
     /// Number of the verdict that the next program is to carry out: which answer to send, or what to count
     /// when the packet has left.

@@ -3,12 +3,13 @@
 use crate::decide::Step;
 use crate::deliver::{deliver, is_reachable};
 use crate::enter::{advance, opens};
+use crate::find::{FTP_BE, FTP_DATA_BE};
 use crate::packet::{STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp};
-use crate::schedule;
 use crate::tables::Tables;
+use crate::{bind, find, persist, schedule};
 use abi::{
-    Answers, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, Flow, Load, SYSCTL_SLOPPY_TCP, ServiceKey,
-    TcpState, UDP_STATE, Verdict,
+    Answers, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT, Flow, Program,
+    SERVICE_ONE_PACKET, SERVICE_SIP, SYSCTL_SLOPPY_TCP, Service, TcpState, UDP_STATE, Verdict, protocol,
 };
 use wire::Bytes;
 use wire::tcp::RST;
@@ -23,14 +24,12 @@ pub fn place<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
         return Step::stop(tables, Verdict::DropBadAddress);
     }
     forget_stale(tables, work);
-    let key = ServiceKey {
-        address: work.key.virtual_address,
-        port_be: work.key.virtual_port_be,
-        protocol: work.key.protocol as u16,
-    };
-    let Some(service) = tables.service(&key) else {
+    let Some(service) = find::service(tables, &work.key) else {
         return Step::stop(tables, Verdict::PassNoService);
     };
+    if work.key.client_port_be == FTP_DATA_BE {
+        return Step::stop(tables, Verdict::PassFtpData);
+    }
     let overflow = now_ns < tables.overflow_until_ns();
     let opens = opens(work) || is_sloppy(tables, work);
     if !opens && !overflow {
@@ -39,17 +38,99 @@ pub fn place<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
     if opens && is_dropped(tables) {
         return Step::stop(tables, Verdict::DropRate);
     }
-    let chosen = if work.stale & STALE_RESCUED != 0 {
-        Some(schedule::another(tables, &service, &work.key, work.real))
-    } else if overflow {
-        schedule::consistent(tables, &service, &work.key)
-    } else {
-        schedule::schedule(tables, &service, &work.key)
-    };
-    match chosen {
-        Some(real) => send(bytes, tables, work, real, opens, now_ns),
-        None => Step::answer(work, Verdict::AnswerPortUnreachable),
+    if service.persistence_s != 0 {
+        let is_sip = service.flags & SERVICE_SIP != 0;
+        return Step::Next(if is_sip { Program::Call } else { Program::Persist }, *work);
     }
+    // Only persistence ties the other ports of a VIP together.
+    let chosen = if service.mark == 0 && service.port_be != work.key.virtual_port_be {
+        None
+    } else if work.stale & STALE_RESCUED != 0 {
+        Some(schedule::another(tables, &service, &work.key, work.real))
+    } else {
+        schedule(tables, &service, work, overflow)
+    };
+    let Some(real) = chosen else { return without_real(tables, &service, work) };
+    let rescued = work.stale & STALE_RESCUED != 0 && real != work.real;
+    let verdict = match opens {
+        false => Verdict::ForwardStateless,
+        true if rescued => Verdict::ForwardRescued,
+        true => of_new_flow(&service, work),
+    };
+    track(bytes, tables, &placed(work, real, 0, verdict), now_ns)
+}
+
+/// The same for a packet to a persistent service, of which [`place`] has found out that it opens a flow or may go without:
+/// its client's template decides first. [`track`] does the rest, in a program of its own: the stack of one is too small.
+#[inline(always)]
+pub fn place_persistent<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Step {
+    let Some(service) = find::service(tables, &work.key) else {
+        return Step::stop(tables, Verdict::PassNoService);
+    };
+    let template = persist::find(tables, &service, &work.key, now_ns);
+    let chosen = match template.real {
+        Some(real) => Some(real),
+        None => schedule(tables, &service, work, now_ns < tables.overflow_until_ns()),
+    };
+    let Some(index) = chosen else { return without_real(tables, &service, work) };
+    let Some(real) = tables.real(index) else {
+        return Step::stop(tables, Verdict::DropInternal);
+    };
+    // No template may tie the client to a real server that cannot be reached.
+    if let Err(verdict) = is_reachable(&real) {
+        return Step::stop(tables, verdict);
+    }
+    let mut flags = 0;
+    let mut verdict = Verdict::ForwardStateless;
+    if opens(work) || is_sloppy(tables, work) {
+        verdict = of_new_flow(&service, work);
+        let controls = verdict == Verdict::ForwardNew;
+        if template.keep(tables, &service, index, controls, now_ns) {
+            flags |= FLOW_CONTROLLED;
+        } else if controls {
+            verdict = Verdict::ForwardNoTemplate;
+        }
+        if service.port_be != work.key.virtual_port_be {
+            flags |= FLOW_KEEPS_PORT;
+        }
+    }
+    Step::Next(Program::Track, placed(work, index, flags, verdict))
+}
+
+/// A packet with its real server, for [`track`].
+#[inline(always)]
+fn placed(work: &Work, real: u32, flags: u8, verdict: Verdict) -> Work {
+    Work { real, stale: flags, verdict: verdict as u8, ..*work }
+}
+
+/// What a packet that opens a flow counts as: of a one-packet service, which looks at UDP only, nothing is tracked.
+#[inline(always)]
+fn of_new_flow(service: &Service, work: &Work) -> Verdict {
+    let one_packet = service.flags & SERVICE_ONE_PACKET != 0;
+    if one_packet && work.key.protocol == u32::from(protocol::UDP) {
+        Verdict::ForwardOnePacket
+    } else {
+        Verdict::ForwardNew
+    }
+}
+
+/// The real server that the service's scheduler gives the packet or, after overflow, consistent hashing.
+#[inline(always)]
+fn schedule<T: Tables>(tables: &T, service: &Service, work: &Work, overflow: bool) -> Option<u32> {
+    if overflow {
+        schedule::consistent(tables, service, &work.key)
+    } else {
+        schedule::schedule(tables, service, &work.key)
+    }
+}
+
+/// The end of a packet whose service has no real server for it [`ip_vs_core.c`, `ip_vs_leave`].
+#[inline(always)]
+fn without_real<T: Tables>(tables: &T, service: &Service, work: &Work) -> Step {
+    if service.port_be == FTP_BE && work.key.virtual_port_be != FTP_BE {
+        return Step::stop(tables, Verdict::PassNoService);
+    }
+    Step::answer(work, Verdict::AnswerPortUnreachable)
 }
 
 #[inline(always)]
@@ -93,51 +174,42 @@ pub(crate) fn forget_stale<T: Tables>(tables: &T, work: &Work) {
         tables.remove_embryonic(&work.key)
     };
     if removed {
-        tables.add_load(flow.real, Load::of(&flow).negated());
+        bind::unbind(tables, &flow);
     }
 }
 
-/// Sends the first packet of a flow, and tracks the flow if the packet opens it.
+/// Sends a packet to the real server that was chosen for it, and tracks its flow if it opens one.
 #[inline(always)]
-fn send<B: Bytes, T: Tables>(
-    bytes: &mut B,
-    tables: &T,
-    work: &Work,
-    index: u32,
-    opens: bool,
-    now_ns: u64,
-) -> Step {
-    let Some(real) = tables.real(index) else {
+pub fn track<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns: u64) -> Step {
+    let Some(real) = tables.real(work.real) else {
         return Step::stop(tables, Verdict::DropInternal);
     };
     // No flow may tie the client to a real server that cannot be reached.
     if let Err(verdict) = is_reachable(&real) {
         return Step::stop(tables, verdict);
     }
-    let mut verdict = Verdict::ForwardStateless;
-    if opens {
-        let Some(flow) = open(tables, work, index, now_ns) else {
+    let verdict = Verdict::of_forward(work.verdict);
+    if matches!(verdict, Verdict::ForwardNew | Verdict::ForwardNoTemplate | Verdict::ForwardRescued) {
+        let Some(flow) = open(tables, work, now_ns) else {
             return Step::stop(tables, Verdict::DropInternal);
         };
         if !tables.insert_embryonic(&work.key, &flow) {
             return Step::stop(tables, Verdict::DropFlowTable);
         }
-        tables.add_load(index, Load::of(&flow));
-        let rescued = work.stale & STALE_RESCUED != 0 && index != work.real;
-        verdict = if rescued { Verdict::ForwardRescued } else { Verdict::ForwardNew };
+        bind::bind(tables, work.real, &real, &flow);
     }
-    tables.count_in(index, work.ip_len, opens);
-    deliver(bytes, tables, &Work { real: index, ..*work }, &real, verdict)
+    tables.count_in(work.real, work.ip_len, verdict != Verdict::ForwardStateless);
+    deliver(bytes, tables, work, &real, verdict)
 }
 
 /// A new flow in the state after its first packet.
 #[inline(always)]
-fn open<T: Tables>(tables: &T, work: &Work, real: u32, now_ns: u64) -> Option<Flow> {
+fn open<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Option<Flow> {
     let settings = tables.settings()?;
-    let flags = FLOW_EMBRYONIC | FLOW_NO_OUTPUT | FLOW_INACTIVE;
+    let flags = FLOW_EMBRYONIC | FLOW_NO_OUTPUT | FLOW_INACTIVE | work.stale;
     let state = if is_tcp(&work.key) { TcpState::None as u8 } else { UDP_STATE };
     let opened_s = now_ns.checked_div(SECOND_NS).unwrap_or_default() as u32;
-    let mut flow = Flow { real, state, flags, opened_s, ..Flow::default() };
+    let mut flow = Flow { real: work.real, state, flags, opened_s, ..Flow::default() };
     advance(&mut flow, work, settings, now_ns);
     Some(flow)
 }

@@ -9,7 +9,8 @@ mod scan;
 use crate::Tables;
 use abi::{
     FlowKey, SCHEDULER_DH, SCHEDULER_FO, SCHEDULER_LC, SCHEDULER_MH, SCHEDULER_NQ, SCHEDULER_OVF,
-    SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_WLC, SCHEDULER_WRR, Service,
+    SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_WLC, SCHEDULER_WRR, SERVICE_THRESHOLDS, Service,
+    Slot,
 };
 pub use scan::{Score, score};
 
@@ -58,9 +59,23 @@ pub fn another<T: Tables>(tables: &T, service: &Service, key: &FlowKey, but: u32
     if real == scan::NOBODY { but } else { real }
 }
 
+/// Whether a real server may take a new flow: it has weight, and has not reached its upper threshold. Only services
+/// with thresholds pay for the second.
+#[inline(always)]
+pub(crate) fn is_eligible<T: Tables>(tables: &T, thresholds: bool, slot: &Slot) -> bool {
+    slot.weight > 0 && !(thresholds && tables.load(slot.real).overloaded != 0)
+}
+
+/// Whether a real server has reached its upper threshold and not fallen below the lower one since.
+#[inline(always)]
+pub(crate) fn is_overloaded<T: Tables>(tables: &T, service: &Service, real: u32) -> bool {
+    service.flags & SERVICE_THRESHOLDS != 0 && tables.load(real).overloaded != 0
+}
+
 /// The real server that consistent hashing gives a flow, whatever the scheduler: weighted rendezvous
 /// hashing (Thaler and Ravishankar, 1998), which needs no table and moves only the flows of a real server
-/// that goes. Serves flows that cannot be tracked because the established table is full.
+/// that goes. Serves flows that cannot be tracked because the established table is full. Thresholds do not matter to it: a
+/// flow would move whenever one is crossed.
 #[inline(always)]
 pub fn consistent<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Option<u32> {
     let real = scan::rendezvous(tables, service, key, scan::NOBODY);

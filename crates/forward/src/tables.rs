@@ -1,6 +1,7 @@
 //! What the core asks of the state around it.
 
 use abi::{Address, Answers, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot};
+use wire::Bytes;
 
 /// The tables. In the kernel these are BPF maps; a look-up that finds nothing is `None`, never an error.
 ///
@@ -32,6 +33,24 @@ pub trait Tables {
     /// Removes a flow of the embryonic table; `false` when it is not there.
     fn remove_embryonic(&self, key: &FlowKey) -> bool;
 
+    /// A persistence template; a handle as those of flows.
+    fn template(&self, key: &FlowKey) -> Option<Self::Flow>;
+    /// Adds or replaces a persistence template; `false` when there is no room.
+    fn insert_template(&self, key: &FlowKey, template: &Flow) -> bool;
+    /// Copies `len` bytes of a packet, at most [`abi::SIP_BYTES_MAX`], to where [`Self::message_byte`] reads. `false` when
+    /// the packet ends before.
+    fn read_message<B: Bytes>(&self, bytes: &B, offset: usize, len: u32) -> bool;
+    /// A byte of the message that was copied.
+    fn message_byte(&self, index: u32) -> u8;
+    /// Writes a byte of the Call-ID.
+    fn set_call_byte(&self, index: u32, byte: u8);
+    /// The Call-ID is whole: whose it is, how long, and what stands for both in the key of its template.
+    fn finish_call(&self, client: &Address, len: u32, hash: Address);
+    /// That hash, for the program after.
+    fn call_hash(&self) -> Address;
+    /// Keeps the Call-ID for listings, under the key of its template.
+    fn insert_call(&self, key: &FlowKey);
+
     /// The service with this key.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
     /// A slot of a ring or a pool.
@@ -48,6 +67,8 @@ pub trait Tables {
     fn set_progressed_ns(&self, index: u32, now_ns: u64);
     /// A random number.
     fn random(&self) -> u32;
+    /// Says whether its upper connection threshold is reached.
+    fn set_overloaded(&self, index: u32, overloaded: bool);
     /// The next number of the service's cursor, from 0.
     fn advance_cursor(&self, service: u32) -> u64;
     /// Calls [`Scan::step`] with 0, 1, ... `count - 1` until it returns `false`. At most [`SCAN_MAX`] times.

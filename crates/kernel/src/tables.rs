@@ -3,7 +3,7 @@
 use crate::loads::Loads;
 use crate::map::{Map, TableError};
 use crate::table::{Array, HashTable, PerCpuArray};
-use abi::{Counters, Flow, FlowKey, Limits, Real, Service, ServiceKey, Settings, Shared, Slot};
+use abi::{Call, Counters, Flow, FlowKey, Limits, Real, Service, ServiceKey, Settings, Shared, Slot};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -37,11 +37,15 @@ pub struct Tables {
     pub embryonic: HashTable<FlowKey, Flow>,
     /// Flows that have.
     pub established: HashTable<FlowKey, Flow>,
+    /// Persistence templates.
+    pub templates: HashTable<FlowKey, Flow>,
+    /// Call-IDs of those that are keyed by one.
+    pub calls: HashTable<FlowKey, Call>,
 }
 
 /// Maps that live as long as the tables do: pinned, and adopted by the next daemon. `SCRATCH` and `PROGRAMS` belong to
 /// one load of the programs instead.
-pub(crate) const LASTING: [&str; 14] = [
+pub(crate) const LASTING: [&str; 16] = [
     "SETTINGS",
     "SHARED",
     "VIP_FILTER",
@@ -55,6 +59,8 @@ pub(crate) const LASTING: [&str; 14] = [
     "VERDICTS",
     "EMBRYONIC",
     "ESTABLISHED",
+    "TEMPLATES",
+    "CALLS",
     "ANSWERS",
 ];
 
@@ -62,7 +68,7 @@ pub(crate) const LASTING: [&str; 14] = [
 pub(crate) const PROGRAMS: &str = "PROGRAMS";
 
 /// How many entries each configurable map has, and the name of the limit that says so.
-pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 9] {
+pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 11] {
     [
         ("SERVICES", limits.services_max, "services_max"),
         ("CURSORS", limits.services_max, "services_max"),
@@ -73,6 +79,8 @@ pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 9] {
         ("COUNTERS", limits.reals_max, "reals_max"),
         ("EMBRYONIC", limits.embryonic_flows_max, "embryonic_flows_max"),
         ("ESTABLISHED", limits.established_flows_max, "established_flows_max"),
+        ("TEMPLATES", limits.templates_max, "templates_max"),
+        ("CALLS", limits.templates_max, "templates_max"),
     ]
 }
 
@@ -99,6 +107,8 @@ impl Tables {
             verdicts: PerCpuArray::new(take("VERDICTS")?)?,
             embryonic: HashTable::new(take("EMBRYONIC")?)?,
             established: HashTable::new(take("ESTABLISHED")?)?,
+            templates: HashTable::new(take("TEMPLATES")?)?,
+            calls: HashTable::new(take("CALLS")?)?,
         })
     }
 }

@@ -14,6 +14,7 @@ const LIMITS: Limits = Limits {
     slots_max: 8192,
     embryonic_flows_max: 1024,
     established_flows_max: 20_000,
+    templates_max: 100,
 };
 
 /// A bpffs mounted on a temporary directory, unmounted on drop.

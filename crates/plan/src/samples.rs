@@ -165,6 +165,24 @@ impl forward::Tables for Simulated {
     fn remove_embryonic(&self, _: &FlowKey) -> bool {
         false
     }
+    fn template(&self, _: &FlowKey) -> Option<()> {
+        None
+    }
+    fn insert_template(&self, _: &FlowKey, _: &Flow) -> bool {
+        false
+    }
+    fn read_message<B: wire::Bytes>(&self, _: &B, _: usize, _: u32) -> bool {
+        false
+    }
+    fn message_byte(&self, _: u32) -> u8 {
+        0
+    }
+    fn set_call_byte(&self, _: u32, _: u8) {}
+    fn finish_call(&self, _: &Address, _: u32, _: Address) {}
+    fn call_hash(&self) -> Address {
+        Address::default()
+    }
+    fn insert_call(&self, _: &FlowKey) {}
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.tables.services.get(key).copied()
     }
@@ -185,6 +203,7 @@ impl forward::Tables for Simulated {
     fn random(&self) -> u32 {
         0
     }
+    fn set_overloaded(&self, _: u32, _: bool) {}
     fn advance_cursor(&self, _: u32) -> u64 {
         self.cursor.replace(self.cursor.get() + 1)
     }

@@ -4,19 +4,28 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use abi::{
-    Address, Answers, Counters, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot, Verdict,
-    vip_filter_bit,
+    Address, Answers, Call, Counters, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, SipScratch,
+    Slot, Verdict, vip_filter_bit,
 };
 use forward::Tables;
 use forward::tables::{SCAN_MAX, Scan};
+use wire::Bytes;
 
 use crate::case::{Compiled, Seen, SeenFlow};
 use crate::strict::{Refused, StrictBytes};
 
-/// Which of the two flow tables, and the key.
+/// Which of the tables of flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    Established,
+    Embryonic,
+    Templates,
+}
+
+/// Which table, and the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle {
-    embryonic: bool,
+    table: Table,
     key: FlowKey,
 }
 
@@ -37,6 +46,9 @@ pub struct MemoryTables {
     counters: RefCell<Vec<Counters>>,
     established: RefCell<BTreeMap<FlowKey, Flow>>,
     embryonic: RefCell<BTreeMap<FlowKey, Flow>>,
+    templates: RefCell<BTreeMap<FlowKey, Flow>>,
+    calls: RefCell<BTreeMap<FlowKey, Call>>,
+    sip: RefCell<SipScratch>,
     verdicts: RefCell<BTreeMap<Verdict, u64>>,
     taken_back: Cell<u64>,
     progressed_ns: RefCell<BTreeMap<u32, u64>>,
@@ -63,6 +75,9 @@ impl MemoryTables {
             counters: RefCell::new(vec![Counters::default(); tables.reals.len()]),
             established: RefCell::new(established.into_iter().collect()),
             embryonic: RefCell::new(embryonic.into_iter().collect()),
+            templates: RefCell::new(tables.templates.iter().copied().collect()),
+            calls: RefCell::default(),
+            sip: RefCell::default(),
             verdicts: RefCell::default(),
             taken_back: Cell::default(),
             progressed_ns: RefCell::new((0..).zip(tables.progress.iter().copied()).collect()),
@@ -82,6 +97,18 @@ impl MemoryTables {
     pub fn flows(&self) -> Vec<(FlowKey, Flow)> {
         let (established, embryonic) = (self.established.borrow(), self.embryonic.borrow());
         established.iter().chain(embryonic.iter()).map(|(key, flow)| (*key, *flow)).collect()
+    }
+
+    /// All persistence templates.
+    #[must_use]
+    pub fn templates(&self) -> Vec<(FlowKey, Flow)> {
+        self.templates.borrow().iter().map(|(key, flow)| (*key, *flow)).collect()
+    }
+
+    /// The Call-ID that a template stands for.
+    #[must_use]
+    pub fn call(&self, key: &FlowKey) -> Option<Call> {
+        self.calls.borrow().get(key).copied()
     }
 
     /// Load of each real server.
@@ -130,13 +157,23 @@ impl MemoryTables {
             flow,
             loads: self.loads(),
             added,
+            templates: self.templates(),
+            now_ns,
             clock_slack_ns: 0,
         };
         (seen, refused)
     }
 
-    fn table(&self, embryonic: bool) -> &RefCell<BTreeMap<FlowKey, Flow>> {
-        if embryonic { &self.embryonic } else { &self.established }
+    fn table(&self, table: Table) -> &RefCell<BTreeMap<FlowKey, Flow>> {
+        match table {
+            Table::Established => &self.established,
+            Table::Embryonic => &self.embryonic,
+            Table::Templates => &self.templates,
+        }
+    }
+
+    fn find(&self, table: Table, key: &FlowKey) -> Option<Handle> {
+        self.table(table).borrow().contains_key(key).then_some(Handle { table, key: *key })
     }
 }
 
@@ -173,20 +210,20 @@ impl Tables for MemoryTables {
     }
 
     fn established(&self, key: &FlowKey) -> Option<Handle> {
-        self.established.borrow().contains_key(key).then_some(Handle { embryonic: false, key: *key })
+        self.find(Table::Established, key)
     }
 
     fn embryonic(&self, key: &FlowKey) -> Option<Handle> {
-        self.embryonic.borrow().contains_key(key).then_some(Handle { embryonic: true, key: *key })
+        self.find(Table::Embryonic, key)
     }
 
     fn flow(&self, handle: Handle) -> Flow {
-        self.table(handle.embryonic).borrow().get(&handle.key).copied().unwrap_or_default()
+        self.table(handle.table).borrow().get(&handle.key).copied().unwrap_or_default()
     }
 
     fn set_flow(&self, handle: Handle, flow: &Flow) {
         // As in the kernel: writing through a handle never makes an entry that is gone.
-        if let Some(place) = self.table(handle.embryonic).borrow_mut().get_mut(&handle.key) {
+        if let Some(place) = self.table(handle.table).borrow_mut().get_mut(&handle.key) {
             *place = *flow;
         }
     }
@@ -211,6 +248,47 @@ impl Tables for MemoryTables {
 
     fn remove_embryonic(&self, key: &FlowKey) -> bool {
         self.embryonic.borrow_mut().remove(key).is_some()
+    }
+
+    fn template(&self, key: &FlowKey) -> Option<Handle> {
+        self.find(Table::Templates, key)
+    }
+
+    fn insert_template(&self, key: &FlowKey, template: &Flow) -> bool {
+        let mut table = self.templates.borrow_mut();
+        if self.established_full && !table.contains_key(key) {
+            return false;
+        }
+        table.insert(*key, *template);
+        true
+    }
+
+    fn read_message<B: Bytes>(&self, bytes: &B, offset: usize, len: u32) -> bool {
+        let mut sip = self.sip.borrow_mut();
+        sip.message.get_mut(..len as usize).is_some_and(|part| bytes.copy_out(offset, part).is_ok())
+    }
+
+    fn message_byte(&self, index: u32) -> u8 {
+        self.sip.borrow().message.get(index as usize).copied().unwrap_or_default()
+    }
+
+    fn set_call_byte(&self, index: u32, byte: u8) {
+        if let Some(place) = self.sip.borrow_mut().call.text.get_mut(index as usize) {
+            *place = byte;
+        }
+    }
+
+    fn finish_call(&self, client: &Address, len: u32, hash: Address) {
+        let mut sip = self.sip.borrow_mut();
+        (sip.call.client, sip.call.len, sip.hash) = (*client, len, hash);
+    }
+
+    fn call_hash(&self) -> Address {
+        self.sip.borrow().hash
+    }
+
+    fn insert_call(&self, key: &FlowKey) {
+        self.calls.borrow_mut().insert(*key, self.sip.borrow().call);
     }
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {
@@ -252,6 +330,12 @@ impl Tables for MemoryTables {
         let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ mixed >> 31) as u32
+    }
+
+    fn set_overloaded(&self, index: u32, overloaded: bool) {
+        if let Some(load) = self.loads.borrow_mut().get_mut(index as usize) {
+            load.overloaded = overloaded.into();
+        }
     }
 
     fn advance_cursor(&self, service: u32) -> u64 {

@@ -124,7 +124,16 @@ fn tables(seed: u64) -> Tables {
         let flags = flags.collect();
         let scheduler = SCHEDULERS[numbers.below(SCHEDULERS.len() as u64) as usize].to_owned();
         let cursor = numbers.below(1000) as u32;
-        tables.services.push(Service { at: at.to_owned(), scheduler, flags, cursor, reals });
+        tables.services.push(Service {
+            at: at.to_owned(),
+            scheduler,
+            flags,
+            cursor,
+            reals,
+            matches: Vec::new(),
+            persistence: 0,
+            mask: None,
+        });
     }
     tables
 }
@@ -150,6 +159,8 @@ fn real(numbers: &mut Numbers, prefix: &str, last: u64) -> Option<Real> {
         ifindex: if numbers.one_in(4) { 1 } else { 7 },
         active: numbers.below(5) as i32 - 1,
         inactive: numbers.below(600) as i32,
+        persistent: 0,
+        overloaded: false,
         removed: numbers.one_in(12),
         unresolved: numbers.one_in(12),
         method: numbers.one_in(6).then(|| "tunnel".to_owned()),

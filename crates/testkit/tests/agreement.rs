@@ -35,6 +35,8 @@ impl Pair {
             same(&core, &kernel).map_err(said)?;
             let flows = runner.flows().map_err(|error| said(error.to_string()))?;
             same_flows(memory.flows(), flows).map_err(said)?;
+            let templates = runner.templates().map_err(|error| said(error.to_string()))?;
+            same_flows(memory.templates(), templates).map_err(said)?;
         }
         Ok(())
     }

@@ -126,6 +126,8 @@ impl Net {
             flow: key.map(|key| self.runner.flow(key)).transpose().map_err(table)?.flatten(),
             loads: self.runner.loads(tables).map_err(table)?,
             added: testkit::memory::added(&before.counters, &after.counters),
+            templates: self.runner.templates().map_err(table)?,
+            now_ns: now_ns(),
             clock_slack_ns: CLOCK_SLACK_NS,
         })
     }

@@ -29,6 +29,17 @@ pub trait Bytes {
     /// [`Short`] when the frame ends before them.
     fn get<const N: usize>(&self, offset: usize) -> Result<[u8; N], Short>;
 
+    /// Copies the bytes from `offset` on, as many as `out` has room for.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends before.
+    fn copy_out(&self, offset: usize, out: &mut [u8]) -> Result<(), Short> {
+        for (i, place) in out.iter_mut().enumerate() {
+            [*place] = self.get::<1>(offset.wrapping_add(i))?;
+        }
+        Ok(())
+    }
+
     /// Replaces the `N` bytes at `offset`.
     ///
     /// # Errors

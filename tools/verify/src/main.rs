@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     slots_max: 4096,
     embryonic_flows_max: 1024,
     established_flows_max: 1024,
+    templates_max: 1024,
 };
 
 #[derive(Debug, thiserror::Error)]

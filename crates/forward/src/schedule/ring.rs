@@ -1,8 +1,9 @@
 //! Rings: slots that `plan` wrote, picked by a cursor or by a hash.
 
+use super::{is_eligible, is_overloaded};
 use crate::tables::Scan;
 use crate::{Tables, hash};
-use abi::{FlowKey, SERVICE_FALLBACK, SERVICE_PORT, Service, Slot, Span};
+use abi::{FlowKey, SERVICE_FALLBACK, SERVICE_PORT, SERVICE_THRESHOLDS, Service, Slot, Span};
 
 /// Which hash names the slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,13 +19,45 @@ pub enum Hash {
 const BUCKET_BITS: u32 = 8;
 const BUCKET_MASK: u32 = 255;
 
-/// The next slot of a ring with a cursor. `plan` leaves ineligible real servers out.
+/// The next slot of a ring with a cursor. `plan` leaves real servers of weight 0 out; those that have reached their
+/// thresholds are walked past, at most once round.
 #[inline(always)]
 pub fn next<T: Tables>(tables: &T, service: &Service) -> Option<u32> {
-    let len = u64::from(service.ring.len);
+    let first = step(tables, service.ring, service.index)?;
+    if !is_overloaded(tables, service, first) {
+        return Some(first);
+    }
+    let mut round = Round { ring: service.ring, index: service.index, found: None };
+    tables.scan(service.ring.len.wrapping_sub(1), &mut round);
+    round.found
+}
+
+/// Moves the cursor by one.
+#[inline(always)]
+fn step<T: Tables>(tables: &T, ring: Span, index: u32) -> Option<u32> {
+    let len = u64::from(ring.len);
     // The cursor may be far along; the ring is what it is now.
-    let place = tables.advance_cursor(service.index).checked_rem(len)?;
-    slot(tables, service.ring, place as u32).map(|slot| slot.real)
+    let place = tables.advance_cursor(index).checked_rem(len)?;
+    slot(tables, ring, place as u32).map(|slot| slot.real)
+}
+
+struct Round {
+    ring: Span,
+    /// Of the service: whose cursor it is.
+    index: u32,
+    found: Option<u32>,
+}
+
+impl Scan for Round {
+    #[inline(always)]
+    fn step<T: Tables>(&mut self, tables: &T, _: u32) -> bool {
+        let Some(real) = step(tables, self.ring, self.index) else { return false };
+        if tables.load(real).overloaded != 0 {
+            return true;
+        }
+        self.found = Some(real);
+        false
+    }
 }
 
 /// The slot that a hash names; with the fallback flag, the first eligible one after it.
@@ -38,10 +71,12 @@ pub fn hashed<T: Tables>(tables: &T, service: &Service, key: &FlowKey, hash: Has
         }
     };
     let [low, high] = tables.settings().map(|s| s.mh_key).unwrap_or_default();
-    let mut walk = Walk { ring: service.ring, hash, word, key: [low, high], first: 0, found: None };
+    let thresholds = service.flags & SERVICE_THRESHOLDS != 0;
+    let mut walk =
+        Walk { ring: service.ring, thresholds, hash, word, key: [low, high], first: 0, found: None };
     walk.first = walk.place(0)?;
     let slot = slot(tables, service.ring, walk.first)?;
-    if slot.weight > 0 {
+    if is_eligible(tables, thresholds, &slot) {
         return Some(slot.real);
     }
     if service.flags & SERVICE_FALLBACK == 0 {
@@ -53,6 +88,7 @@ pub fn hashed<T: Tables>(tables: &T, service: &Service, key: &FlowKey, hash: Has
 
 struct Walk {
     ring: Span,
+    thresholds: bool,
     hash: Hash,
     word: u32,
     key: [u64; 2],
@@ -84,10 +120,11 @@ impl Scan for Walk {
         let Some(offset) = i.wrapping_add(self.first).checked_rem(self.ring.len) else { return false };
         let Some(place) = self.place(offset) else { return false };
         let Some(slot) = slot(tables, self.ring, place) else { return false };
-        if slot.weight > 0 {
+        let eligible = is_eligible(tables, self.thresholds, &slot);
+        if eligible {
             self.found = Some(slot.real);
         }
-        slot.weight == 0
+        !eligible
     }
 }
 

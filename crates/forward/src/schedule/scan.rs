@@ -2,7 +2,7 @@
 
 use crate::tables::Scan;
 use crate::{Tables, hash};
-use abi::{FlowKey, Load, Service, Span};
+use abi::{FlowKey, Load, SERVICE_THRESHOLDS, Service, Span};
 
 /// Which score. A score is a fraction, compared by cross-multiplication, as IPVS does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ struct Contest {
     pool: Span,
     word: u32,
     which: Score,
+    /// Real servers that have reached their thresholds stand aside.
+    thresholds: bool,
 }
 
 /// The real server with the lowest score.
@@ -87,7 +89,10 @@ pub fn rendezvous<T: Tables>(tables: &T, service: &Service, key: &FlowKey, but: 
 #[inline(always)]
 fn run<T: Tables>(tables: &T, service: &Service, which: Score, word: u32, key: [u64; 2], but: u32) -> u32 {
     let pool = service.pool;
-    let mut contest = Contest { pool, which, word, key, but, real: NOBODY, numerator: 0, denominator: 1 };
+    // A consistent choice would not be one if it went by loads.
+    let thresholds = which != Score::Rendezvous && service.flags & SERVICE_THRESHOLDS != 0;
+    let (real, numerator, denominator) = (NOBODY, 0, 1);
+    let mut contest = Contest { pool, thresholds, which, word, key, but, real, numerator, denominator };
     tables.scan(pool.len, &mut contest);
     contest.real
 }
@@ -101,7 +106,13 @@ impl Scan for Contest {
         }
         let scored = match self.which {
             Score::Rendezvous => rendezvous_score(tables, slot.real, slot.weight, self),
-            which => score(which, tables.load(slot.real), slot.weight),
+            which => {
+                let load = tables.load(slot.real);
+                if self.thresholds && load.overloaded != 0 {
+                    return true;
+                }
+                score(which, load, slot.weight)
+            }
         };
         let Some((numerator, denominator)) = scored else { return true };
         let first = self.real == NOBODY;

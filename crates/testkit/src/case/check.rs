@@ -23,6 +23,10 @@ pub struct Seen {
     pub loads: Vec<Load>,
     /// What was added to the statistics of each real server.
     pub added: Vec<Counters>,
+    /// The templates afterwards.
+    pub templates: Vec<(FlowKey, abi::Flow)>,
+    /// When it was looked at, in ns of the packet path's clock.
+    pub now_ns: u64,
     /// How far a flow's end may be off, because the runner's clock went on.
     pub clock_slack_ns: u64,
 }
@@ -107,6 +111,7 @@ impl Step {
                 wrong.push(format!("load of {address}: expected {active} and {inactive}, {seen}"));
             }
         }
+        self.check_persistence(tables, seen, wrong)?;
         for (real, address) in tables.addresses.iter().enumerate() {
             let counters = seen.added.get(real).copied().unwrap_or_default();
             let added = StatsAdded {
@@ -157,6 +162,33 @@ impl Step {
         Ok(())
     }
 
+    /// Templates and thresholds.
+    fn check_persistence(
+        &self,
+        tables: &Compiled,
+        seen: &Seen,
+        wrong: &mut Vec<String>,
+    ) -> Result<(), String> {
+        for (address, expected) in &self.persistent {
+            let load = seen.loads.get(index(tables, *address)?).copied().unwrap_or_default();
+            if load.persistent != *expected {
+                wrong.push(format!("templates of {address}: expected {expected}, seen {}", load.persistent));
+            }
+        }
+        if let Some(expected) = &self.overloaded {
+            for (address, load) in tables.addresses.iter().zip(&seen.loads) {
+                let is_expected = expected.contains(address);
+                if is_expected != (load.overloaded != 0) {
+                    wrong.push(format!("{address} overloaded: expected {is_expected}, seen {load:?}"));
+                }
+            }
+        }
+        match &self.expect_templates {
+            Some(expected) => super::persistence::check(expected, tables, seen, wrong),
+            None => Ok(()),
+        }
+    }
+
     fn expected_stats(&self, address: IpAddr) -> Result<StatsAdded, String> {
         if let Some(expected) = self.stats.get(&address) {
             return Ok(*expected);
@@ -165,11 +197,9 @@ impl Step {
             return Ok(StatsAdded::default());
         }
         let bytes = ip_length(&self.packet()?).ok_or("in: no IP header to count the bytes of")?;
-        Ok(StatsAdded {
-            connections: u64::from(matches!(self.verdict.as_str(), "forward_new" | "forward_rescued")),
-            packets: 1,
-            bytes,
-        })
+        let opening = ["forward_new", "forward_rescued", "forward_one_packet", "forward_no_template"];
+        let connections = u64::from(opening.contains(&self.verdict.as_str()));
+        Ok(StatsAdded { connections, packets: 1, bytes })
     }
 }
 

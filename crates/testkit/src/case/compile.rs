@@ -23,7 +23,7 @@ pub struct CompileError {
     expected: &'static str,
 }
 
-fn wrong(what: &'static str, value: impl ToString, expected: &'static str) -> CompileError {
+pub(super) fn wrong(what: &'static str, value: impl ToString, expected: &'static str) -> CompileError {
     CompileError { what, value: value.to_string(), expected }
 }
 
@@ -46,6 +46,8 @@ pub struct Compiled {
     pub addresses: Vec<IpAddr>,
     /// Tracked connections; `FLOW_EMBRYONIC` says which table.
     pub flows: Vec<(FlowKey, abi::Flow)>,
+    /// Persistence templates.
+    pub templates: Vec<(FlowKey, abi::Flow)>,
     /// Settings of the director.
     pub settings: Settings,
     /// The established table takes no more flows.
@@ -79,6 +81,7 @@ impl Compiled {
             progress: Vec::new(),
             addresses: Vec::new(),
             flows: Vec::new(),
+            templates: Vec::new(),
             settings,
             established_full: tables.established_full,
             overflow_until_ns: if tables.overflowed { now_ns + OVERFLOW_NS } else { 0 },
@@ -89,6 +92,10 @@ impl Compiled {
         for flow in &tables.flows {
             let added = compiled.flow(flow, now_ns)?;
             compiled.flows.push(added);
+        }
+        for template in &tables.templates {
+            let added = compiled.template(template, now_ns)?;
+            compiled.templates.push(added);
         }
         Ok(compiled)
     }
@@ -103,17 +110,17 @@ impl Compiled {
     }
 
     fn add_service(&mut self, written: &Service, now_ns: u64) -> Result<(), CompileError> {
-        let (protocol, at) = endpoint(&written.at)?;
-        let index = self.services.len() as u32;
+        let place = service_place(written)?;
+        let index = self.cursors.len() as u32;
         let mut pool = Vec::new();
         for real in &written.reals {
-            let number = self.add_real(real, index, at.port(), now_ns)?;
+            let number = self.add_real(real, index, place.port, now_ns)?;
             if !real.removed {
                 let slot = Slot { real: number, weight: real.weight };
                 pool.push(Member {
                     slot,
                     address: address(real.address),
-                    port: at.port(),
+                    port: place.port,
                     last_weight: real.last_weight.unwrap_or(real.weight),
                 });
             }
@@ -133,26 +140,33 @@ impl Compiled {
             "none" => (abi::SCHEDULER_NONE, Vec::new()),
             other => return Err(wrong("scheduler", other, "no scheduler is called so")),
         };
-        let mut flags = 0;
-        for flag in &written.flags {
-            flags |= match flag.as_str() {
-                "fallback" => abi::SERVICE_FALLBACK,
-                "port" => abi::SERVICE_PORT,
-                other => return Err(wrong("service flag", other, "expected fallback or port")),
-            };
-        }
         let ring = self.add_span(&ring);
         let members: Vec<Slot> = pool.iter().map(|member| member.slot).collect();
         let pool = self.add_span(&members);
-        let key = ServiceKey {
-            address: address(at.ip()),
-            port_be: at.port().to_be(),
-            protocol: u16::from(protocol),
+        let service = abi::Service {
+            index,
+            scheduler,
+            flags: flags(written)?,
+            ring,
+            pool,
+            port_be: place.port.to_be(),
+            mark: place.mark,
+            persistence_s: written.persistence,
+            mask: mask(written.mask.as_deref(), place.v6)?,
+            ..Default::default()
         };
-        self.services.push((
-            key,
-            abi::Service { index, scheduler, flags, ring, pool, port_be: key.port_be, ..Default::default() },
-        ));
+        for key in place.keys {
+            let switches = &mut self.settings.sysctls.switches;
+            if key.port_be == 0 {
+                *switches |= abi::SETTING_PORT_ZERO;
+            }
+            if key.port_be == 21_u16.to_be() && place.mark == 0 {
+                *switches |= abi::SETTING_FTP;
+            }
+            // A match of a mark comes before an exact service.
+            self.services.retain(|(known, _)| *known != key);
+            self.services.push((key, service));
+        }
         self.cursors.push(written.cursor);
         Ok(())
     }
@@ -202,8 +216,8 @@ impl Compiled {
             lower_threshold: written.lower_threshold,
             ..abi::Real::default()
         });
-        let (active, inactive) = (written.active, written.inactive);
-        self.loads.push(Load { active, inactive, ..Load::default() });
+        let &Real { active, inactive, persistent, overloaded, .. } = written;
+        self.loads.push(Load { active, inactive, persistent, overloaded: overloaded.into() });
         let progressed = written.progressed.map(|ago_ms| now_ns.saturating_sub(ago_ms * 1_000_000));
         self.progress.push(progressed.unwrap_or_default());
         self.addresses.push(written.address);
@@ -273,6 +287,60 @@ fn set(sysctls: &mut abi::Sysctls, name: &str, value: u32) -> Result<(), Compile
     };
     sysctls.switches = if value == 0 { sysctls.switches & !switch } else { sysctls.switches | switch };
     Ok(())
+}
+
+/// Where a service is reached.
+struct Place {
+    keys: Vec<ServiceKey>,
+    port: u16,
+    mark: u32,
+    v6: bool,
+}
+
+fn service_place(written: &Service) -> Result<Place, CompileError> {
+    let key = |text: &str| {
+        let (protocol, at) = endpoint(text)?;
+        let (address, port_be) = (address(at.ip()), at.port().to_be());
+        Ok(ServiceKey { address, port_be, protocol: protocol.into() })
+    };
+    let Some(mark) = written.at.strip_prefix("mark ") else {
+        let key = key(&written.at)?;
+        let (port, v6) = (u16::from_be(key.port_be), !key.address.is_v4());
+        return Ok(Place { keys: vec![key], port, mark: 0, v6 });
+    };
+    let (mark, v6) = mark.strip_suffix(" ipv6").map_or((mark, false), |mark| (mark, true));
+    let mark = mark.parse().map_err(|_| wrong("mark", mark, "expected a number"))?;
+    let keys = written.matches.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
+    Ok(Place { keys, port: 0, mark, v6 })
+}
+
+fn flags(written: &Service) -> Result<u16, CompileError> {
+    let mut flags = 0;
+    for flag in &written.flags {
+        flags |= match flag.as_str() {
+            "fallback" => abi::SERVICE_FALLBACK,
+            "port" => abi::SERVICE_PORT,
+            "one-packet" => abi::SERVICE_ONE_PACKET,
+            "sip" => abi::SERVICE_SIP,
+            other => return Err(wrong("service flag", other, "expected fallback, port, one-packet or sip")),
+        };
+    }
+    if written.reals.iter().any(|real| real.upper_threshold > 0) {
+        flags |= abi::SERVICE_THRESHOLDS;
+    }
+    Ok(flags)
+}
+
+fn mask(written: Option<&str>, v6: bool) -> Result<u32, CompileError> {
+    let bad = |text: &str| wrong("mask", text, "expected an IPv4 mask or an IPv6 prefix length");
+    match written {
+        None if v6 => Ok(128),
+        None => Ok(u32::MAX),
+        Some(text) if v6 => text.parse().map_err(|_| bad(text)),
+        Some(text) => {
+            text.parse().map(|mask: std::net::Ipv4Addr| u32::from(mask).to_be()).map_err(|_| bad(text))
+        }
+    }
 }
 
 /// The number of a state by its name in listings; `UDP` for the only one of UDP.

@@ -5,6 +5,7 @@
 
 mod check;
 mod compile;
+mod persistence;
 mod read;
 mod rings;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use check::{Seen, SeenFlow};
 pub use compile::{CompileError, Compiled, endpoint, flow_key};
+pub use persistence::{Template, TemplateIs, sort_templates};
 pub use read::{CaseError, read_all};
 
 /// Where the cases of this repository are.
@@ -47,7 +49,10 @@ pub struct Tables {
     /// Tracked connections.
     #[serde(default)]
     pub flows: Vec<Flow>,
-    /// The established table takes no more flows.
+    /// Persistence templates.
+    #[serde(default)]
+    pub templates: Vec<Template>,
+    /// The established table takes no more flows, and that of templates no more templates.
     #[serde(default)]
     pub established_full: bool,
     /// The established table was full a moment ago, so new flows are placed by consistent hash.
@@ -66,11 +71,19 @@ pub struct Tables {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// `tcp 192.0.2.10:80`, `udp [2001:db8::10]:53`.
+    /// `tcp 192.0.2.10:80`, `udp [2001:db8::10]:53`, `mark 7`, `mark 7 ipv6`.
     pub at: String,
+    /// What a service by mark matches, as `at`; port 0 for any. Overrides services before it.
+    #[serde(default)]
+    pub matches: Vec<String>,
+    /// Life of its templates in seconds; 0 without persistence.
+    #[serde(default)]
+    pub persistence: u32,
+    /// Which clients share one: `255.255.255.0`, or a prefix length; by default each has its own.
+    pub mask: Option<String>,
     /// As ipvsadm calls it.
     pub scheduler: String,
-    /// `fallback`, `port`.
+    /// `fallback`, `port`, `one-packet`, `sip`.
     #[serde(default)]
     pub flags: Vec<String>,
     /// Picks that a ring with a cursor has made already.
@@ -102,6 +115,12 @@ pub struct Real {
     /// Inactive flows.
     #[serde(default)]
     pub inactive: i32,
+    /// Persistence templates.
+    #[serde(default)]
+    pub persistent: i32,
+    /// It has reached its upper threshold.
+    #[serde(default)]
+    pub overloaded: bool,
     /// Deleted, but with flows left.
     #[serde(default)]
     pub removed: bool,
@@ -178,6 +197,13 @@ pub struct Step {
     /// Active and inactive flows afterwards, by real server; others are not looked at.
     #[serde(default)]
     pub load: BTreeMap<IpAddr, (i32, i32)>,
+    /// Templates afterwards, by real server; others are not looked at.
+    #[serde(default)]
+    pub persistent: BTreeMap<IpAddr, i32>,
+    /// Real servers that have reached their upper threshold afterwards: all of them.
+    pub overloaded: Option<Vec<IpAddr>>,
+    /// The templates afterwards: all of them.
+    pub expect_templates: Option<Vec<TemplateIs>>,
     /// What the step adds to the statistics of a real server; others must not change.
     #[serde(default)]
     pub stats: BTreeMap<IpAddr, StatsAdded>,

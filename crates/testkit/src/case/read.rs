@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Case, Flow, Service, Step, Tables};
+use super::{Case, Flow, Service, Step, Tables, Template};
 
 /// The file with the tables that all others may name.
 const SHARED: &str = "tables.toml";
@@ -81,6 +81,9 @@ struct Written {
     /// Added to those of the tables.
     #[serde(default)]
     flows: Vec<Flow>,
+    /// Added to those of the tables.
+    #[serde(default)]
+    templates: Vec<Template>,
     #[serde(default)]
     established_full: bool,
     #[serde(default)]
@@ -155,6 +158,7 @@ fn finish(
     };
     state.services.extend(written.services);
     state.flows.extend(written.flows);
+    state.templates.extend(written.templates);
     state.established_full |= written.established_full;
     state.overflowed |= written.overflowed;
     state.answers_per_second_max = written.answers_per_second_max.or(state.answers_per_second_max);

@@ -4,7 +4,7 @@
 use abi::{Counters, FlowKey, Limits, Load, Shared, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit};
 use kernel::{Datapath, HashTable, Put, TableError};
 use nix::time::{ClockId, clock_gettime};
-use testkit::case::{Compiled, Seen, SeenFlow};
+use testkit::case::{Compiled, Seen, SeenFlow, sort_templates};
 
 /// Largest tables of a case or a random test.
 const LIMITS: Limits = Limits {
@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     slots_max: 65_536,
     embryonic_flows_max: 16_384,
     established_flows_max: 1024,
+    templates_max: 1024,
 };
 /// What the kernel runs a packet with: the loopback interface.
 const INGRESS: u32 = 1;
@@ -46,6 +47,7 @@ impl Runner {
         let mut limits = LIMITS;
         if established_full {
             limits.established_flows_max = 1;
+            limits.templates_max = 1;
         }
         Self { datapath: Datapath::load(&limits).expect("load the programs"), full: established_full }
     }
@@ -56,6 +58,8 @@ impl Runner {
         clear(&to.services)?;
         clear(&to.established)?;
         clear(&to.embryonic)?;
+        clear(&to.templates)?;
+        clear(&to.calls)?;
         let mut filter = vec![0_u64; VIP_FILTER_WORDS as usize];
         for (key, service) in &tables.services {
             let (word, mask) = vip_filter_bit(&key.address);
@@ -79,9 +83,13 @@ impl Runner {
             let table = if embryonic { &to.embryonic } else { &to.established };
             table.put(key, flow, Put::Any)?;
         }
+        for (key, template) in &tables.templates {
+            to.templates.put(key, template, Put::Any)?;
+        }
         if self.full {
             // A flow of nobody takes the only place.
             to.established.put(&FlowKey::default(), &abi::Flow::default(), Put::Any)?;
+            to.templates.put(&FlowKey::default(), &abi::Flow::default(), Put::Any)?;
         }
         Ok(())
     }
@@ -126,6 +134,14 @@ impl Runner {
         Ok(flows)
     }
 
+    /// All persistence templates, sorted by key.
+    pub fn templates(&self) -> Result<Vec<(FlowKey, abi::Flow)>, TableError> {
+        let mut templates = self.datapath.tables().templates.entries()?;
+        templates.retain(|(key, _)| *key != FlowKey::default());
+        sort_templates(&mut templates);
+        Ok(templates)
+    }
+
     /// Runs one packet through the programs; an error when counters and action contradict each other.
     pub fn run(&self, tables: &Compiled, packet: &[u8], key: Option<&FlowKey>) -> Result<Seen, String> {
         let table = |error: TableError| format!("{error}: {:?}", error.source);
@@ -157,6 +173,8 @@ impl Runner {
             flow,
             loads: self.loads(tables).map_err(table)?,
             added,
+            templates: self.templates().map_err(table)?,
+            now_ns: now_ns(),
             clock_slack_ns: CLOCK_SLACK_NS,
         })
     }

@@ -1,5 +1,6 @@
 //! Requests that change the model, and what became of them.
 
+use crate::mark::MarkMatch;
 use crate::policy::PolicyChoices;
 use crate::refusal::Refusal;
 use crate::service::{RealId, RealSpec, ServiceId, ServiceSpec};
@@ -76,6 +77,20 @@ pub enum Change {
         name: String,
         /// Its new value.
         value: u32,
+    },
+    /// Give packets a firewall mark.
+    AddMark {
+        /// Which packets.
+        #[serde(rename = "match")]
+        matched: MarkMatch,
+        /// The mark, 1 to 4294967295.
+        mark: u32,
+    },
+    /// Take the mark of a match away.
+    DeleteMark {
+        /// Exactly as it was added.
+        #[serde(rename = "match")]
+        matched: MarkMatch,
     },
     /// Set the three classic timeouts; a 0 keeps the present value.
     SetTimeouts {

@@ -10,12 +10,14 @@
 //! | `POST /v1/changes` | [`Changes`] | [`Outcomes`] |
 //! | `GET /v1/connections?cursor=N` | | [`Connections`] |
 //! | `GET /v1/verdicts` | | [`Verdicts`] |
+//! | `GET /v1/marks` | | [`Marks`] |
 //! | `GET /v1/policies` | | [`Policies`] |
 //! | `GET /v1/settings` | | [`SettingsView`] |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
 mod change;
+mod mark;
 mod names;
 mod policy;
 mod refusal;
@@ -24,6 +26,7 @@ mod setting;
 mod view;
 
 pub use change::{Change, Changes, Outcomes, Timeouts};
+pub use mark::{Mark, MarkMatch, Marks, Ports};
 pub use names::{Family, Protocol, Scheduler};
 pub use policy::{Gone, Policies, Policy, PolicyChoices, ServicePolicy};
 pub use refusal::{Refusal, RefusalKind};

@@ -28,6 +28,12 @@ pub struct Status {
     pub established_flows: u64,
     /// Limit of established flows.
     pub established_flows_max: u64,
+    /// Persistence templates now (as of the last sweep).
+    #[serde(default)]
+    pub templates: u64,
+    /// Limit of persistence templates.
+    #[serde(default)]
+    pub templates_max: u64,
 }
 
 /// One attached interface.

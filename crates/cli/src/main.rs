@@ -6,6 +6,7 @@
 mod args;
 mod generate;
 mod ipvsadm;
+mod mark;
 mod policy;
 mod show;
 
@@ -37,6 +38,7 @@ fn run(args: Args) -> ExitCode {
         Command::Status(options) => show::status(&options).map_err(Into::into),
         Command::Verdicts(options) => show::verdicts(&options).map_err(Into::into),
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
+        Command::Mark(options) => mark::run(&options).map_err(Into::into),
         Command::Policy(options) => policy::run(&options).map_err(Into::into),
         Command::Set(options) => show::set(&options).map_err(Into::into),
         Command::Completions(options) => generate::completions(&options).map_err(Into::into),

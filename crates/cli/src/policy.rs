@@ -2,7 +2,7 @@
 
 use crate::args::ShowArgs;
 use crate::show::{ShowError, print};
-use api::{Change, Changes, Gone, Outcomes, Policies, PolicyChoices, ServiceId};
+use api::{Change, Changes, Gone, Outcomes, Policies, PolicyChoices, RefusalKind, ServiceId};
 use runtime::control::{Client, ControlError};
 use std::fmt::Write as _;
 
@@ -70,9 +70,15 @@ pub(crate) fn run(args: &PolicyArgs) -> Result<(), ShowError> {
 
 /// Asks for one change.
 pub(crate) fn change(client: &Client, change: Change) -> Result<(), ShowError> {
-    let request = Changes { atomic: true, changes: vec![change] };
+    change_all(client, vec![change])
+}
+
+/// Asks for several changes, all or none.
+pub(crate) fn change_all(client: &Client, changes: Vec<Change>) -> Result<(), ShowError> {
+    let request = Changes { atomic: true, changes };
     let outcomes: Outcomes = client.post("/v1/changes", &request).map_err(ShowError::Ask)?;
-    match outcomes.refusals.into_iter().flatten().next() {
+    // That of the one that was refused, not of those that were therefore not done.
+    match outcomes.refusals.into_iter().flatten().find(|it| it.kind != RefusalKind::Aborted) {
         Some(refusal) => Err(ShowError::Ask(ControlError::Refused(refusal))),
         None => Ok(()),
     }

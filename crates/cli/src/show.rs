@@ -99,6 +99,7 @@ fn status_text(status: &Status) -> String {
     let flows = [
         ("embryonic flows", status.embryonic_flows, status.embryonic_flows_max),
         ("established flows", status.established_flows, status.established_flows_max),
+        ("templates", status.templates, status.templates_max),
     ];
     for (name, now, most) in flows {
         let _ = writeln!(text, "{name:<17} {now:>10} of {most}");

@@ -7,10 +7,10 @@ use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
 use crate::tables;
-use abi::{Counters, Load, Verdict};
+use abi::{Counters, Load, REAL_AVAILABLE, Real, Verdict};
 use api::{Change, Changes, Outcomes, Refusal, RefusalKind};
 use kernel::{Datapath, TableError, Tables as Maps};
-use plan::{AdoptError, Layout, Model, Neighbours, Options, Resolved, Tables, compile, diff};
+use plan::{AdoptError, Layout, Model, Neighbours, Options, Resolved, TableChange, Tables, compile, diff};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::IpAddr;
@@ -221,6 +221,30 @@ impl Director {
         }
         self.layout = layout;
         self.layout.settle();
+        for change in &changes {
+            if let TableChange::PutReal(index, real) = change {
+                self.reconsider(*index, before.reals.get(index), real)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A real server with a new upper threshold may take new flows again. One that is added again goes by its flows; IPVS
+    /// looks at them when the next one comes.
+    fn reconsider(&self, index: u32, before: Option<&Real>, now: &Real) -> Result<(), TableError> {
+        let Some(before) = before else { return Ok(()) };
+        let load = self.maps().loads.get(index)?.unwrap_or_default();
+        let is_back = now.flags & REAL_AVAILABLE != 0 && before.flags & REAL_AVAILABLE == 0;
+        let overloaded = if is_back {
+            forward::bind::is_reached(now, load)
+        } else if now.upper_threshold == 0 || now.upper_threshold > before.upper_threshold {
+            false
+        } else {
+            return Ok(());
+        };
+        if overloaded != (load.overloaded != 0) {
+            self.maps().loads.set_overloaded(index, overloaded)?;
+        }
         Ok(())
     }
 
@@ -284,8 +308,7 @@ impl Director {
             self.neighbours_changed(doubted.into_iter().map(|address| (address, None)).collect());
         }
         let deleted = self.layout.deleted();
-        let reals = self.reals_end();
-        match self.sweep.slice(self.datapath.tables(), now_ns, reals, deleted.iter().copied()) {
+        match self.sweep.slice(self.datapath.tables(), &self.tables, now_ns, deleted.iter().copied()) {
             Ok(Some(pass)) => {
                 if pass.repaired > 0 {
                     tracing::debug!(real_servers = pass.repaired, "repaired loads");

@@ -4,7 +4,7 @@
 //! two pages. Flows that come and go meanwhile may or may not be seen.
 
 use crate::convert::{ip, socket};
-use abi::{Flow, FlowKey, TcpState, protocol};
+use abi::{FLOW_ASSURED, FLOW_CONTROLLED, FLOW_KEEPS_PORT, FLOW_TEMPLATE, Flow, FlowKey, TcpState, protocol};
 use api::{Connection, Connections, Protocol};
 use kernel::{Cursor, TableError, Tables as Maps};
 use std::net::SocketAddr;
@@ -14,66 +14,105 @@ const PAGE: usize = 2048;
 /// Pages of expired flows passed over before an empty page is returned with a cursor.
 const EMPTY_MAX: usize = 16;
 
-/// Marks the embryonic table.
-const EMBRYONIC: u64 = 1 << 33;
-/// Marks a place inside a table; without it the cursor is at its start.
+/// Which table, and whether a place inside it; without one the cursor is at its start.
+const TABLE_SHIFT: u32 = 33;
 const INSIDE: u64 = 1 << 32;
 
-fn decode(cursor: u64) -> (bool, Cursor) {
-    let place = if cursor & INSIDE != 0 { Cursor::At(cursor as u32) } else { Cursor::Start };
-    (cursor & EMBRYONIC != 0, place)
+/// The tables in the order they are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    Established,
+    Embryonic,
+    Templates,
 }
 
-fn encode(embryonic: bool, cursor: Cursor) -> Option<u64> {
-    let table = if embryonic { EMBRYONIC } else { 0 };
+impl Table {
+    const ALL: [Self; 3] = [Self::Established, Self::Embryonic, Self::Templates];
+}
+
+/// `None` for a cursor that no page has given.
+fn decode(cursor: u64) -> Option<(Table, Cursor)> {
+    let place = if cursor & INSIDE != 0 { Cursor::At(cursor as u32) } else { Cursor::Start };
+    let table = usize::try_from(cursor >> TABLE_SHIFT).ok()?;
+    Some((*Table::ALL.get(table)?, place))
+}
+
+fn encode(table: Table, cursor: Cursor) -> Option<u64> {
+    let number = table as u64;
     match cursor {
-        Cursor::Start => Some(table),
-        Cursor::At(bucket) => Some(table | INSIDE | u64::from(bucket)),
-        Cursor::End if embryonic => None,
-        Cursor::End => Some(EMBRYONIC),
+        Cursor::Start => Some(number << TABLE_SHIFT),
+        Cursor::At(bucket) => Some(number << TABLE_SHIFT | INSIDE | u64::from(bucket)),
+        Cursor::End if table == Table::Templates => None,
+        Cursor::End => Some((number + 1) << TABLE_SHIFT),
     }
 }
 
 /// One page from a cursor on; 0 is the beginning.
 pub(crate) fn page(maps: &Maps, cursor: u64, now_ns: u64) -> Result<Connections, TableError> {
-    let (mut embryonic, mut place) = decode(cursor);
     let mut connections = Vec::new();
+    let Some((mut table, mut place)) = decode(cursor) else {
+        return Ok(Connections { connections, next_cursor: None });
+    };
     for _ in 0..EMPTY_MAX {
-        let table = if embryonic { &maps.embryonic } else { &maps.established };
-        for (key, flow) in table.scan(&mut place, PAGE)? {
-            if now_ns < flow.expires_ns {
-                connections.push(connection(maps, &key, &flow, embryonic, now_ns)?);
+        let map = match table {
+            Table::Established => &maps.established,
+            Table::Embryonic => &maps.embryonic,
+            Table::Templates => &maps.templates,
+        };
+        for (key, flow) in map.scan(&mut place, PAGE)? {
+            // A template with flows under it has not ended when its time is over.
+            let lives = flow.flags & FLOW_TEMPLATE != 0 && flow.flags & FLOW_CONTROLLED != 0;
+            if lives || now_ns < flow.expires_ns {
+                connections.push(connection(maps, &key, &flow, table, now_ns)?);
             }
         }
-        let next = encode(embryonic, place);
-        match next {
-            Some(cursor) if connections.is_empty() => (embryonic, place) = decode(cursor),
+        let next = encode(table, place);
+        match next.and_then(decode) {
+            Some(there) if connections.is_empty() => (table, place) = there,
             _ => return Ok(Connections { connections, next_cursor: next }),
         }
     }
-    Ok(Connections { connections, next_cursor: encode(embryonic, place) })
+    Ok(Connections { connections, next_cursor: encode(table, place) })
 }
 
 fn connection(
     maps: &Maps,
     key: &FlowKey,
     flow: &Flow,
-    embryonic: bool,
+    table: Table,
     now_ns: u64,
 ) -> Result<Connection, TableError> {
     const SECOND_NS: u64 = 1_000_000_000;
     let real = maps.reals.get(flow.real)?.unwrap_or_default();
-    let port_be = if real.port_be == 0 { key.virtual_port_be } else { real.port_be };
+    let is_template = table == Table::Templates;
+    let port_be = match real.port_be {
+        // A template of all ports has none on the other side either.
+        _ if is_template && key.virtual_port_be == 0 => 0,
+        _ if !is_template && flow.flags & FLOW_KEEPS_PORT != 0 => key.virtual_port_be,
+        0 => key.virtual_port_be,
+        port_be => port_be,
+    };
+    let call = if is_template { maps.calls.get(key)? } else { None };
+    let client = call.map_or(key.client, |call| call.client);
+    let state = match is_template {
+        true if flow.flags & FLOW_ASSURED != 0 => "ASSURED".to_owned(),
+        true => "NONE".to_owned(),
+        false => state_name(key.protocol, flow.state),
+    };
     Ok(Connection {
-        protocol: protocol_name(key.protocol),
+        protocol: if is_template && key.protocol == 0 {
+            "IP".to_owned()
+        } else {
+            protocol_name(key.protocol)
+        },
         expires_s: flow.expires_ns.saturating_sub(now_ns) / SECOND_NS,
-        state: state_name(key.protocol, flow.state),
-        client: socket(&key.client, key.client_port_be),
+        state,
+        client: socket(&client, key.client_port_be),
         virtual_address: socket(&key.virtual_address, key.virtual_port_be),
         real: SocketAddr::new(ip(&real.address), u16::from_be(port_be)),
-        embryonic,
-        engine: None,
-        engine_data: None,
+        embryonic: table == Table::Embryonic,
+        engine: call.map(|_| "sip".to_owned()),
+        engine_data: call.map(|call| String::from_utf8_lossy(call.id()).into_owned()),
     })
 }
 
@@ -95,16 +134,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_lead_through_both_tables_to_the_end() {
-        assert_eq!(decode(0), (false, Cursor::Start));
-        let places = [(false, Cursor::At(0)), (false, Cursor::At(u32::MAX)), (true, Cursor::At(7))];
-        for (embryonic, place) in places {
-            let cursor = encode(embryonic, place).expect("not the end");
-            assert_eq!(decode(cursor), (embryonic, place));
+    fn cursors_lead_through_all_tables_to_the_end() {
+        assert_eq!(decode(0), Some((Table::Established, Cursor::Start)));
+        let places = [Cursor::At(0), Cursor::At(u32::MAX), Cursor::At(7)];
+        for (table, place) in Table::ALL.into_iter().zip(places) {
+            let cursor = encode(table, place).expect("not the end");
+            assert_eq!(decode(cursor), Some((table, place)));
         }
-        let second = encode(false, Cursor::End).expect("the other table follows");
-        assert_eq!(decode(second), (true, Cursor::Start));
-        assert_eq!(encode(true, Cursor::End), None);
+        for pair in Table::ALL.windows(2) {
+            let next = encode(pair[0], Cursor::End).expect("another table follows");
+            assert_eq!(decode(next), Some((pair[1], Cursor::Start)));
+        }
+        assert_eq!(encode(Table::Templates, Cursor::End), None);
+        assert_eq!(decode(u64::MAX), None);
     }
 
     #[test]

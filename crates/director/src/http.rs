@@ -25,6 +25,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/changes", post(changes))
         .route("/v1/connections", get(connections))
         .route("/v1/verdicts", get(verdicts))
+        .route("/v1/marks", get(marks))
         .route("/v1/policies", get(policies))
         .route("/v1/settings", get(settings))
         .route("/v1/explain", post(explain))
@@ -74,6 +75,10 @@ async fn ask<T: Serialize>(
 ) -> Result<Response, Refused> {
     let answer = mailbox.ask(request).await?;
     Ok(json(StatusCode::OK, &answer))
+}
+
+async fn marks(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Marks).await
 }
 
 async fn status(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

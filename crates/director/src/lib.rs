@@ -22,12 +22,15 @@ mod http;
 mod listen;
 mod messages;
 mod options;
+#[cfg(test)]
+mod persistence_tests;
 mod recount;
 mod run;
 mod state;
 mod statistics;
 mod sweep;
 mod tables;
+mod templates;
 mod view;
 
 pub use actor::ActorError;

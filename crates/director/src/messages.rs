@@ -1,8 +1,8 @@
 //! Messages from the control API to the owner of the director.
 
 use api::{
-    Changes, Connections, ExplainRequest, Explanation, Outcomes, Policies, Refusal, RefusalKind, Services,
-    SettingsView, Status, Verdicts,
+    Changes, Connections, ExplainRequest, Explanation, Marks, Outcomes, Policies, Refusal, RefusalKind,
+    Services, SettingsView, Status, Verdicts,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +19,7 @@ pub(crate) enum Request {
     Services(Reply<Services>),
     Change(Changes, Reply<Outcomes>),
     Connections(u64, Reply<Connections>),
+    Marks(Reply<Marks>),
     Verdicts(Reply<Verdicts>),
     Policies(Reply<Policies>),
     Settings(Reply<SettingsView>),

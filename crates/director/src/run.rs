@@ -379,6 +379,9 @@ fn handle(director: &mut Director, request: Request) {
             let page = connections::page(director.datapath.tables(), cursor, monotonic_coarse_ns());
             drop(reply.send(page.map_err(unreadable)));
         }
+        Request::Marks(reply) => {
+            drop(reply.send(Ok(api::Marks { marks: director.model.marks().collect() })));
+        }
         Request::Verdicts(reply) => drop(reply.send(director.verdicts().map_err(unreadable))),
         Request::Policies(reply) => drop(reply.send(Ok(director.policies()))),
         Request::Settings(reply) => drop(reply.send(Ok(director.model.settings_view()))),

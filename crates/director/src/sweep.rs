@@ -1,33 +1,48 @@
-//! The sweep: goes through both flow tables, a bounded slice each second; removes what has expired, counts the
-//! rest, and repairs the loads.
+//! The sweep: goes through the tables of flows and of templates, a bounded slice each second; removes what has expired,
+//! counts the rest, and repairs the loads.
 //!
 //! An entry is read and removed while packets may revive it. So the removal returns what was removed, and a flow that
 //! was revived in between is put back.
 
 use crate::recount::Recount;
+use crate::templates::{Controls, Fate};
 use abi::{Flow, FlowKey, Load};
 use kernel::{Cursor, HashTable, Put, TableError, Tables as Maps};
+use plan::Tables;
 
-/// Entries looked at in one slice, over both tables.
+/// Entries looked at in one slice, over all tables.
 const SLICE_MAX: usize = 262_144;
 /// Entries read from the kernel in one go.
 const PAGE: usize = 4096;
 
-/// What a pass over both tables found.
+/// What a pass over all tables found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Live flows that have not proved themselves.
     pub(crate) embryonic: u64,
     /// Live flows that have.
     pub(crate) established: u64,
+    /// Live persistence templates.
+    pub(crate) templates: u64,
+}
+
+/// Which table the sweep is in. A flow on its way from the embryonic to the established table is met at least once, and
+/// templates come when all flows are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Embryonic,
+    Established,
+    Templates,
 }
 
 /// Where the sweep stands.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     recount: Recount,
+    controls: Controls,
     cursor: Cursor,
-    in_established: bool,
+    phase: Phase,
     counting: Found,
     last: Found,
 }
@@ -47,80 +62,152 @@ impl Sweep {
         self.last
     }
 
-    /// Does one slice. At the end of a pass over both tables, tells which of `deleted` had no flows.
-    /// `reals` is one more than the highest index of a real server.
+    /// Does one slice. At the end of a pass over all tables, tells which of `deleted` had no flows. `tables` is what
+    /// the maps hold.
     pub(crate) fn slice(
         &mut self,
         maps: &Maps,
+        tables: &Tables,
         now_ns: u64,
-        reals: u32,
         deleted: impl Iterator<Item = u32>,
     ) -> Result<Option<Pass>, TableError> {
+        self.controls.set_services(tables.services.values());
         let mut looked_at = 0;
         while looked_at < SLICE_MAX {
-            let table = if self.in_established { &maps.established } else { &maps.embryonic };
+            if self.phase == Phase::Embryonic && self.cursor == Cursor::Start {
+                self.controls.start(now_ns);
+            }
+            let table = match self.phase {
+                Phase::Embryonic => &maps.embryonic,
+                Phase::Established => &maps.established,
+                Phase::Templates => &maps.templates,
+            };
             let mut cursor = self.cursor;
             let page = table.scan(&mut cursor, PAGE)?;
             self.cursor = cursor;
             // An empty table costs nothing and must not be gone through for ever: a page counts as something.
             looked_at += page.len().max(1);
+            let at = At { maps, tables, table, now_ns };
             for (key, flow) in page {
-                self.look_at(maps, table, &key, &flow, now_ns)?;
+                if self.phase == Phase::Templates {
+                    self.look_at_template(&at, &key, &flow)?;
+                } else {
+                    self.look_at(&at, &key, &flow)?;
+                }
             }
             if self.cursor == Cursor::End {
                 self.cursor = Cursor::Start;
-                self.in_established = !self.in_established;
-                if !self.in_established {
-                    return self.finish(maps, reals, deleted).map(Some);
+                self.phase = match self.phase {
+                    Phase::Embryonic => Phase::Established,
+                    Phase::Established => Phase::Templates,
+                    Phase::Templates => Phase::Embryonic,
+                };
+                if self.phase == Phase::Embryonic {
+                    return self.finish(maps, tables, deleted).map(Some);
                 }
             }
         }
         Ok(None)
     }
 
-    fn look_at(
-        &mut self,
-        maps: &Maps,
-        table: &HashTable<FlowKey, Flow>,
-        key: &FlowKey,
-        flow: &Flow,
-        now_ns: u64,
-    ) -> Result<(), TableError> {
-        if now_ns < flow.expires_ns {
-            self.count(flow);
+    fn look_at(&mut self, at: &At<'_>, key: &FlowKey, flow: &Flow) -> Result<(), TableError> {
+        if at.now_ns < flow.expires_ns {
+            self.count(at, key, flow);
             return Ok(());
         }
-        let Some(removed) = table.take(key)? else { return Ok(()) };
-        if now_ns < removed.expires_ns && put_back(table, key, &removed)? {
-            self.count(&removed);
+        let Some(removed) = at.table.take(key)? else { return Ok(()) };
+        if at.now_ns < removed.expires_ns && put_back(at.table, key, &removed)? {
+            self.count(at, key, &removed);
             return Ok(());
         }
-        maps.loads.add(removed.real, Load::of(&removed).negated())
+        at.unbind(&removed)
     }
 
-    fn count(&mut self, flow: &Flow) {
-        self.recount.count(flow);
-        if self.in_established {
-            self.counting.established += 1;
-        } else {
-            self.counting.embryonic += 1;
+    fn look_at_template(&mut self, at: &At<'_>, key: &FlowKey, found: &Flow) -> Result<(), TableError> {
+        let service = at.service_of(found);
+        match self.controls.fate(key, found, service, at.now_ns) {
+            Fate::Stays => self.count(at, key, found),
+            Fate::Until(expires_ns) => {
+                // As it is now: a packet may have restarted it meanwhile.
+                let Some(now) = at.table.get(key)? else { return Ok(()) };
+                if now.expires_ns == found.expires_ns {
+                    at.table.put(key, &Flow { expires_ns, ..now }, Put::Any)?;
+                }
+                self.count(at, key, &now);
+            }
+            Fate::Ends => {
+                let Some(removed) = at.table.take(key)? else { return Ok(()) };
+                if removed.expires_ns != found.expires_ns && put_back(at.table, key, &removed)? {
+                    self.count(at, key, &removed);
+                    return Ok(());
+                }
+                at.maps.calls.delete(key)?;
+                at.unbind(&removed)?;
+            }
         }
+        Ok(())
+    }
+
+    fn count(&mut self, at: &At<'_>, key: &FlowKey, flow: &Flow) {
+        self.recount.count(flow);
+        match self.phase {
+            Phase::Embryonic => self.counting.embryonic += 1,
+            Phase::Established => self.counting.established += 1,
+            Phase::Templates => {
+                self.counting.templates += 1;
+                return;
+            }
+        }
+        self.controls.see(key, flow, at.service_of(flow));
     }
 
     fn finish(
         &mut self,
         maps: &Maps,
-        reals: u32,
+        tables: &Tables,
         deleted: impl Iterator<Item = u32>,
     ) -> Result<Pass, TableError> {
         self.last = std::mem::take(&mut self.counting);
         let idle = deleted.filter(|real| !self.recount.has_flows(*real)).collect();
+        let reals = tables.reals.last_key_value().map_or(0, |(index, _)| index.saturating_add(1));
         let repairs = self.recount.finish(&maps.loads.get_range(0, reals)?);
         for (real, repair) in &repairs {
             maps.loads.add(*real, *repair)?;
+            recover(maps, tables, *real)?;
         }
         Ok(Pass { idle, repaired: repairs.len() })
     }
+}
+
+/// One page of a table.
+struct At<'a> {
+    maps: &'a Maps,
+    tables: &'a Tables,
+    table: &'a HashTable<FlowKey, Flow>,
+    now_ns: u64,
+}
+
+impl At<'_> {
+    /// Index of the service that the flow's real server belongs to.
+    fn service_of(&self, flow: &Flow) -> Option<u32> {
+        self.tables.reals.get(&flow.real).map(|real| real.service)
+    }
+
+    /// Takes an entry that is over from its real server's load.
+    fn unbind(&self, flow: &Flow) -> Result<(), TableError> {
+        self.maps.loads.add(flow.real, Load::of(flow).negated())?;
+        recover(self.maps, self.tables, flow.real)
+    }
+}
+
+/// Lets a real server take new flows again that has fallen below its threshold.
+fn recover(maps: &Maps, tables: &Tables, index: u32) -> Result<(), TableError> {
+    let load = maps.loads.get(index)?.unwrap_or_default();
+    let has_recovered = tables.reals.get(&index).is_none_or(|real| forward::bind::has_recovered(real, load));
+    if load.overloaded != 0 && has_recovered {
+        maps.loads.set_overloaded(index, false)?;
+    }
+    Ok(())
 }
 
 /// Puts a flow back that was revived while it was removed. `false` when a packet has opened a new flow of

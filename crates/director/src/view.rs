@@ -28,6 +28,8 @@ impl Director {
             embryonic_flows_max: limits.embryonic_flows_max.into(),
             established_flows: found.established,
             established_flows_max: limits.established_flows_max.into(),
+            templates: found.templates,
+            templates_max: limits.templates_max.into(),
         }
     }
 

@@ -10,7 +10,7 @@ use abi::{Flow, Load, Real};
 #[inline(always)]
 pub fn bind<T: Tables>(tables: &T, index: u32, real: &Real, flow: &Flow) {
     tables.add_load(index, Load::of(flow));
-    if real.upper_threshold != 0 && total(tables.load(index)) >= u64::from(real.upper_threshold) {
+    if real.upper_threshold != 0 && is_reached(real, tables.load(index)) {
         tables.set_overloaded(index, true);
     }
 }
@@ -39,6 +39,13 @@ pub fn has_recovered(real: &Real, load: Load) -> bool {
         (1.., 0) => total.wrapping_mul(4) < upper.wrapping_mul(3),
         (0, 0) => true,
     }
+}
+
+/// Whether a real server with this load has reached its upper threshold.
+#[inline(always)]
+#[must_use]
+pub fn is_reached(real: &Real, load: Load) -> bool {
+    real.upper_threshold != 0 && total(load) >= u64::from(real.upper_threshold)
 }
 
 /// Active and inactive flows.

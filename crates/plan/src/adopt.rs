@@ -7,9 +7,10 @@
 use crate::compile::{Cursors, scheduler_of};
 use crate::layout::{Laid, Layout, Owner, Placed, PlacedReal};
 use crate::ring::{self, Entry, RingState};
+use crate::services::OVERRIDDEN;
 use crate::tables::Tables;
 use abi::{Address, Limits, Real, Service, ServiceKey, Slot};
-use api::{Protocol, RealId, Scheduler, ServiceId};
+use api::{Family, Protocol, RealId, Scheduler, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -57,8 +58,9 @@ impl Layout {
     pub fn adopt(limits: Limits, tables: &Tables, cursors: &Cursors) -> Result<Self, AdoptError> {
         let mut layout = Self::new(limits);
         let mut by_index = BTreeMap::new();
-        for (key, service) in &tables.services {
-            let id = service_id(key)?;
+        let homes = homes(tables)?;
+        for (id, service) in &homes {
+            let id = *id;
             let taken = by_index.insert(service.index, id).is_some();
             if taken || !layout.service_indices.reserve(service.index) {
                 return Err(AdoptError::ServiceIndex(service.index));
@@ -68,7 +70,7 @@ impl Layout {
         for (&index, real) in &tables.reals {
             layout.adopt_real(index, real, &by_index, &mut reals)?;
         }
-        for (key, service) in &tables.services {
+        for (id, service) in homes {
             let cursor = cursors.get(&service.index).copied().unwrap_or_default();
             let laid = layout.adopt_slots(service, tables, cursor)?;
             let mut reals = reals.remove(&service.index).unwrap_or_default();
@@ -80,7 +82,7 @@ impl Layout {
                 }
             }
             let placed = Placed { index: service.index, reals, laid: Some(laid), edited: false };
-            layout.services.insert(service_id(key)?, Arc::new(placed));
+            layout.services.insert(id, Arc::new(placed));
         }
         Ok(layout)
     }
@@ -140,10 +142,21 @@ fn recover(scheduler: Scheduler, ring: &[Slot], pool: &[Slot], tables: &Tables, 
     RingState { reals, carry, cursor: cursor.wrapping_sub(picks) }
 }
 
-fn service_id(key: &ServiceKey) -> Result<ServiceId, AdoptError> {
-    let number = u8::try_from(key.protocol).ok();
+/// Every service once: not where a match of its mark puts it, but where it stands itself.
+fn homes(tables: &Tables) -> Result<Vec<(ServiceId, &Service)>, AdoptError> {
+    let is_home = |key: &ServiceKey, service: &Service| service.mark == 0 || key.protocol == 0;
+    let homes = tables.services.iter().filter(|(key, service)| is_home(key, service));
+    homes.map(|(key, service)| Ok((service_id(key, service)?, service))).collect()
+}
+
+fn service_id(key: &ServiceKey, service: &Service) -> Result<ServiceId, AdoptError> {
+    let address = ip_address(&key.address);
+    if key.protocol == 0 {
+        return Ok(ServiceId::Fwmark { mark: service.mark, family: Family::of(address) });
+    }
+    let number = u8::try_from(key.protocol & !OVERRIDDEN).ok();
     let protocol = number.and_then(Protocol::from_number).ok_or(AdoptError::Protocol(key.protocol))?;
-    Ok(ServiceId::Address { protocol, address: ip_address(&key.address), port: u16::from_be(key.port_be) })
+    Ok(ServiceId::Address { protocol, address, port: u16::from_be(key.port_be) })
 }
 
 fn ip_address(address: &Address) -> IpAddr {

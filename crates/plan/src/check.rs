@@ -32,16 +32,35 @@ pub(crate) fn names(spec: &ServiceSpec) -> Result<Scheduler, Refusal> {
 /// Whether a VIP can be written into the tables at all.
 pub(crate) fn virtual_address(id: &ServiceId) -> Result<(), Refusal> {
     match id {
-        ServiceId::Address { address: IpAddr::V6(address), .. } if address.to_ipv4_mapped().is_some() => {
-            Err(Refusal::new(
-                RefusalKind::Invalid,
-                format!(
-                    "{id}: an IPv4-mapped IPv6 address must not appear on the wire; use the IPv4 address"
-                ),
-            ))
-        }
+        ServiceId::Address { address, .. } => marked_address(*address),
+        ServiceId::Fwmark { .. } => Ok(()),
+    }
+}
+
+/// The same for the address of a match.
+pub(crate) fn marked_address(address: IpAddr) -> Result<(), Refusal> {
+    match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("{v6}: an IPv4-mapped IPv6 address must not appear on the wire; use the IPv4 address"),
+        )),
         _ => Ok(()),
     }
+}
+
+/// How long clients stay.
+pub(crate) fn persistence(id: &ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
+    let Some(persistence) = &spec.persistence else { return Ok(()) };
+    let refuse = |message| Err(Refusal::new(RefusalKind::Invalid, message));
+    if persistence.timeout_s == 0 || persistence.timeout_s > TIMEOUT_S_MAX {
+        let seconds = persistence.timeout_s;
+        return refuse(format!("{id}: persistence of {seconds} s is out of range: 1 to {TIMEOUT_S_MAX} s"));
+    }
+    if id.family() == Family::Ipv6 && !(1..=128).contains(&persistence.mask) {
+        let prefix = persistence.mask;
+        return refuse(format!("{id}: prefix length {prefix} is out of range: 1 to 128"));
+    }
+    Ok(())
 }
 
 /// Numbers of a real server.

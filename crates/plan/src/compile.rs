@@ -6,11 +6,12 @@
 use crate::layout::{Laid, Layout, LayoutFull, Owner, Placed, PlacedReal};
 use crate::model::{Model, RealEntry, ServiceEntry};
 use crate::ring::{self, Entry, RingState};
+use crate::services;
 use crate::tables::Tables;
 use abi::{
     Address, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_GONE_KEEP,
-    REAL_GONE_RESET, REAL_LOCAL, REAL_RESCUE, REAL_RESOLVED, REAL_TRANSLATE_SOURCE, Real, Service,
-    ServiceKey, Settings, Slot, Span, TcpState,
+    REAL_GONE_RESET, REAL_LOCAL, REAL_RESCUE, REAL_RESOLVED, REAL_TRANSLATE_SOURCE, Real, Settings, Slot,
+    Span, TcpState,
 };
 use api::{
     Forwarding, Gone, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts, Tunnel, TunnelChecksum,
@@ -72,12 +73,15 @@ pub fn compile(
     for (id, entry) in model.services() {
         next.place(id, entry, model, cursors, &mut new_reals)?;
     }
+    let services = services::table(&next, model);
+    let mut settings = settings(model);
+    settings.sysctls.switches |= services::switches(&services);
     let tables = Tables {
-        settings: settings(model),
-        services: services(&next, model),
+        settings,
         slots: slots(&next),
         reals: reals(&next, model, neighbours),
-        vip_filter: vip_filter(model),
+        vip_filter: services::vip_filter(&services),
+        services,
     };
     *layout = next;
     Ok(Compiled { tables, new_reals })
@@ -251,18 +255,6 @@ pub(crate) fn address(address: IpAddr) -> Address {
     }
 }
 
-fn service_key(id: &ServiceId) -> Option<ServiceKey> {
-    match *id {
-        ServiceId::Address { protocol, address: vip, port } => Some(ServiceKey {
-            address: address(vip),
-            port_be: port.to_be(),
-            protocol: u16::from(protocol.number()),
-        }),
-        // The model refuses these (`supported.rs`).
-        ServiceId::Fwmark { .. } => None,
-    }
-}
-
 fn settings(model: &Model) -> Settings {
     const SECOND_NS: u64 = 1_000_000_000;
     let options = model.options();
@@ -280,26 +272,8 @@ fn settings(model: &Model) -> Settings {
     settings
 }
 
-fn services(layout: &Layout, model: &Model) -> BTreeMap<ServiceKey, Service> {
-    let service = |(id, entry): (&ServiceId, &ServiceEntry)| {
-        let placed = layout.services.get(id)?;
-        let laid = placed.laid.as_ref()?;
-        let scheduler = scheduler_number(laid.scheduler);
-        let service = Service {
-            index: placed.index,
-            scheduler,
-            flags: service_flags(entry),
-            ring: laid.ring,
-            pool: laid.pool,
-            ..Service::default()
-        };
-        Some((service_key(id)?, service))
-    };
-    model.services().filter_map(service).collect()
-}
-
 /// The number of a scheduler in the tables.
-fn scheduler_number(scheduler: Scheduler) -> u16 {
+pub(crate) fn scheduler_number(scheduler: Scheduler) -> u16 {
     match scheduler {
         Scheduler::Rr => abi::SCHEDULER_RR,
         Scheduler::Wrr => abi::SCHEDULER_WRR,
@@ -319,19 +293,6 @@ fn scheduler_number(scheduler: Scheduler) -> u16 {
 /// The scheduler with this number in the tables.
 pub(crate) fn scheduler_of(number: u16) -> Option<Scheduler> {
     Scheduler::ALL.into_iter().find(|scheduler| scheduler_number(*scheduler) == number)
-}
-
-/// What the scheduler's flags mean; to schedulers without flags they mean nothing.
-fn service_flags(entry: &ServiceEntry) -> u16 {
-    let given = entry.spec().scheduler_flags;
-    match entry.scheduler() {
-        Scheduler::Sh | Scheduler::Mh => {
-            let fallback = if given.flag_1 { abi::SERVICE_FALLBACK } else { 0 };
-            let port = if given.flag_2 { abi::SERVICE_PORT } else { 0 };
-            fallback | port
-        }
-        _ => 0,
-    }
 }
 
 fn slots(layout: &Layout) -> BTreeMap<u32, Slot> {
@@ -420,15 +381,6 @@ fn tunnel(tunnel: Tunnel) -> (u8, u16, u8) {
         Tunnel::Gue { port, checksum } => (abi::TUNNEL_GUE, port.to_be(), flags(checksum)),
         Tunnel::Gre { checksum } => (abi::TUNNEL_GRE, 0, flags(checksum)),
     }
-}
-
-fn vip_filter(model: &Model) -> BTreeMap<u32, u64> {
-    let mut words = BTreeMap::new();
-    for key in model.services().filter_map(|(id, _)| service_key(id)) {
-        let (word, mask) = abi::vip_filter_bit(&key.address);
-        *words.entry(word).or_default() |= mask;
-    }
-    words
 }
 
 #[cfg(test)]

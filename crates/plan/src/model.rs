@@ -4,12 +4,13 @@
 //! that is deleted and added again is the same one again only to the [`crate::Layout`].
 
 use crate::check;
+use crate::marks::Marks;
 use crate::options::Options;
 use crate::setting::{self, Chosen};
 use crate::supported;
 use api::{
-    Change, Changes, Policy, PolicyChoices, RealId, RealSpec, Refusal, RefusalKind, Scheduler, ServiceId,
-    ServiceSpec, Timeouts,
+    Change, Changes, Mark, MarkMatch, Policy, PolicyChoices, RealId, RealSpec, Refusal, RefusalKind,
+    Scheduler, ServiceId, ServiceSpec, Timeouts,
 };
 use indexmap::IndexMap;
 
@@ -23,6 +24,7 @@ pub struct Model {
     /// Choices of policy for services that left them open.
     policy: PolicyChoices,
     settings: Chosen,
+    marks: Marks,
     /// Free pages of memory, as far as the settings ask for them; not declared.
     free_pages: u64,
 }
@@ -90,6 +92,7 @@ impl Model {
             timeouts,
             policy: PolicyChoices::default(),
             settings: Chosen::new(),
+            marks: Marks::default(),
             free_pages: u64::MAX,
         }
     }
@@ -133,6 +136,11 @@ impl Model {
         self.free_pages = pages;
     }
 
+    /// The matches of firewall marks, sorted.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.marks.iter()
+    }
+
     /// The services in the order they were added.
     pub fn services(&self) -> impl ExactSizeIterator<Item = (&ServiceId, &ServiceEntry)> {
         self.services.iter()
@@ -163,6 +171,7 @@ impl Model {
                 .iter()
                 .map(|(name, value)| Change::SetSetting { name: (*name).to_owned(), value: *value }),
         );
+        changes.extend(self.marks().map(|Mark { matched, mark }| Change::AddMark { matched, mark }));
         for (&service, entry) in &self.services {
             changes.push(Change::AddService { service, spec: entry.spec.clone() });
             changes.extend(policy(Some(service), entry.policy));
@@ -203,6 +212,8 @@ impl Model {
             }
             Change::SetSetting { name, value } => self.set_setting(name, *value),
             Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
+            Change::AddMark { matched, mark } => self.add_mark(*matched, *mark),
+            Change::DeleteMark { matched } => self.marks.delete(matched),
         }
     }
 
@@ -237,18 +248,35 @@ impl Model {
         }
         let scheduler = check::names(spec)?;
         check::virtual_address(id)?;
-        supported::service(id, spec)?;
-        check::limit("services_max", "services", self.services.len() + 1, self.options.limits.services_max)?;
+        check::persistence(id, spec)?;
+        supported::service(id)?;
+        self.check_services(self.services.len() + 1 + self.marks.len())?;
         let policy = PolicyChoices::default();
         let entry = ServiceEntry { spec: spec.clone(), scheduler, policy, reals: IndexMap::new() };
         self.services.insert(*id, entry);
         Ok(())
     }
 
+    /// The table of services has an entry for each, and one for each port that has a mark.
+    fn check_services(&self, entries: usize) -> Result<(), Refusal> {
+        let max = self.options.limits.services_max;
+        check::limit("services_max", "services and ports with a mark", entries, max)
+    }
+
+    fn add_mark(&mut self, matched: MarkMatch, mark: u32) -> Result<(), Refusal> {
+        check::marked_address(matched.address)?;
+        let mut next = self.marks.clone();
+        next.add(matched, mark)?;
+        self.check_services(self.services.len() + next.len())?;
+        self.marks = next;
+        Ok(())
+    }
+
     fn edit_service(&mut self, id: &ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
         let entry = self.services.get_mut(id).ok_or_else(|| no_such_service(id))?;
         let scheduler = check::names(spec)?;
-        supported::service(id, spec)?;
+        check::persistence(id, spec)?;
+        supported::service(id)?;
         if scheduler == Scheduler::Mh {
             check::mh_reals(id, entry.reals.len(), &self.options)?;
         }

@@ -397,7 +397,6 @@ fn refusals_are_those_of_the_kernel() {
         (at("0.0.0.0"), Invalid),
         (at("fe80::1"), Invalid),
         (with(masquerade, 2), Unsupported),
-        (with(RealSpec { upper_threshold: 5, ..real_spec(1) }, 2), Unsupported),
         (port, Invalid),
         (with(tunnel(api::Tunnel::Gue { port: 0, checksum: api::TunnelChecksum::None }), 2), Invalid),
         (with(tunnel(api::Tunnel::Gre { checksum: api::TunnelChecksum::Remote }), 2), Invalid),
@@ -412,22 +411,14 @@ fn refusals_are_those_of_the_kernel() {
 fn what_this_release_lacks_is_said() {
     let address = |protocol, port| ServiceId::Address { protocol, address: [192, 0, 2, 1].into(), port };
     let tcp = address(api::Protocol::Tcp, 80);
-    let mut persistent = service_spec("rr");
-    persistent.persistence = Some(api::Persistence { timeout_s: 360, mask: u32::MAX });
-    let mut engine = service_spec("rr");
-    engine.persistence_engine = Some("sip".to_owned());
-    let mut one_packet = service_spec("rr");
-    one_packet.one_packet = true;
-    for (service, spec) in [
-        (address(api::Protocol::Sctp, 80), service_spec("rr")),
-        (address(api::Protocol::Tcp, 0), service_spec("rr")),
-        (ServiceId::Fwmark { mark: 7, family: api::Family::Ipv4 }, service_spec("rr")),
-        (tcp, persistent),
-        (tcp, engine.clone()),
-        (tcp, one_packet),
-    ] {
-        assert_eq!(refused(&[], Change::AddService { service, spec }), RefusalKind::Unsupported);
+    let sctp = Change::AddService { service: address(api::Protocol::Sctp, 80), spec: service_spec("rr") };
+    assert_eq!(refused(&[], sctp), RefusalKind::Unsupported);
+    for (timeout_s, mask) in [(0, u32::MAX), (crate::TIMEOUT_S_MAX + 1, u32::MAX)] {
+        let persistence = Some(api::Persistence { timeout_s, mask });
+        let spec = api::ServiceSpec { persistence, ..service_spec("rr") };
+        assert_eq!(refused(&[], Change::AddService { service: tcp, spec }), RefusalKind::Invalid);
     }
+    let mut engine = service_spec("rr");
     engine.persistence_engine = Some("foo".to_owned());
     assert_eq!(refused(&[], Change::AddService { service: tcp, spec: engine }), RefusalKind::NoSuchScheduler);
     let mapped = ServiceId::Address {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use abi::Verdict;
 
-use crate::case::{Compiled, Flow, Real, Seen, Service, Tables};
+use crate::case::{Compiled, Flow, Real, Seen, Service, Tables, Template};
 use crate::packet::{checksum, read};
 use crate::strict::Refused;
 
@@ -109,9 +109,15 @@ fn tables(seed: u64) -> Tables {
         ("udp 192.0.2.10:53", "10.0.1.", "udp 198.51.100.1:{} > 192.0.2.10:53"),
         ("tcp [2001:db8::10]:80", "fd00::", "tcp [2001:db8:1::1]:{} > [2001:db8::10]:80"),
         ("udp [2001:db8::10]:53", "fd01::", "udp [2001:db8:1::1]:{} > [2001:db8::10]:53"),
+        ("udp 192.0.2.10:5060", "10.0.2.", "udp 198.51.100.1:{} > 192.0.2.10:5060"),
+        ("tcp 192.0.2.10:21", "10.0.3.", "tcp 198.51.100.1:{} > 192.0.2.10:21"),
+        ("tcp 192.0.2.10:0", "10.0.4.", "tcp 198.51.100.1:{} > 192.0.2.10:443"),
+        ("mark 7", "10.0.5.", "tcp 198.51.100.1:{} > 192.0.2.10:444"),
     ];
     for (at, prefix, flow) in services {
-        if numbers.one_in(10) {
+        // The last four are rarer: a match takes packets away from the others.
+        let is_rare = ["5060", "21", "0", "mark 7"].iter().any(|last| at.rsplit(':').next() == Some(last));
+        if numbers.one_in(10) || (is_rare && numbers.one_in(2)) {
             continue;
         }
         let reals: Vec<Real> =
@@ -124,23 +130,65 @@ fn tables(seed: u64) -> Tables {
         let flags = flags.collect();
         let scheduler = SCHEDULERS[numbers.below(SCHEDULERS.len() as u64) as usize].to_owned();
         let cursor = numbers.below(1000) as u32;
-        tables.services.push(Service {
-            at: at.to_owned(),
-            scheduler,
-            flags,
-            cursor,
-            reals,
-            matches: Vec::new(),
-            persistence: 0,
-            mask: None,
-        });
+        let mut service =
+            Service { at: at.to_owned(), scheduler, flags, cursor, reals, ..Service::default() };
+        persistence(&mut numbers, &mut service, &mut tables.templates);
+        tables.services.push(service);
+    }
+    if established_full {
+        // There is no room for any.
+        tables.templates.clear();
     }
     tables
 }
 
+/// Options that only some services have, and a template of the client that most packets come from.
+fn persistence(numbers: &mut Numbers, service: &mut Service, templates: &mut Vec<Template>) {
+    if numbers.one_in(3) {
+        service.persistence = 100 + numbers.below(300) as u32;
+    }
+    if numbers.one_in(8) {
+        service.flags.push("one-packet".to_owned());
+    }
+    if service.at.ends_with(":5060") && numbers.one_in(2) {
+        service.flags.push("sip".to_owned());
+    }
+    let (is_v6, is_mark) = (service.at.contains('['), service.at.starts_with("mark"));
+    if numbers.one_in(2) {
+        service.mask = Some(if is_v6 { "48" } else { "255.255.255.0" }.to_owned());
+    }
+    if is_mark {
+        let all = ["tcp 192.0.2.10:80", "udp 192.0.2.10:53", "tcp 192.0.2.10:444", "tcp 192.0.2.10:0"];
+        service.matches = all.into_iter().filter(|_| numbers.one_in(2)).map(str::to_owned).collect();
+    }
+    if numbers.one_in(3) {
+        for real in &mut service.reals {
+            real.upper_threshold = 1 + numbers.below(600) as u32;
+            real.lower_threshold = numbers.below(u64::from(real.upper_threshold)) as u32;
+            real.overloaded = numbers.one_in(3);
+        }
+    }
+    let Some(of) = service.reals.get(numbers.below(4) as usize) else { return };
+    let client = match (is_v6, service.mask.is_some()) {
+        (true, true) => "2001:db8:1::",
+        (true, false) => "2001:db8:1::1",
+        (false, true) => "198.51.100.0",
+        (false, false) => "198.51.100.1",
+    };
+    let key = match service.at.split_once(' ') {
+        _ if is_mark => format!("mark 7 {client}"),
+        Some((protocol, at)) => format!("{protocol} {client} > {}", at.replace(":21", ":0")),
+        None => return,
+    };
+    if templates.iter().all(|template| template.key != key) {
+        let expires_in = if numbers.one_in(3) { -100 } else { 1000 };
+        templates.push(Template { key, real: of.address, expires_in, controls: numbers.one_in(2) });
+    }
+}
+
 fn settings(numbers: &mut Numbers) -> BTreeMap<String, u32> {
     let mut settings = BTreeMap::from([("conn_reuse_mode".to_owned(), numbers.below(4) as u32)]);
-    for switch in ["expire_nodest_conn", "sloppy_tcp", "cache_bypass"] {
+    for switch in ["expire_nodest_conn", "sloppy_tcp", "cache_bypass", "expire_quiescent_template"] {
         if numbers.one_in(4) {
             settings.insert(switch.to_owned(), 1);
         }

@@ -67,7 +67,11 @@ impl Model {
             Change::Zero { service: Some(service) } => {
                 self.find(service)?;
             }
-            Change::Zero { service: None } | Change::SetPolicy { .. } | Change::SetSetting { .. } => {}
+            Change::Zero { service: None }
+            | Change::SetPolicy { .. }
+            | Change::SetSetting { .. }
+            | Change::AddMark { .. }
+            | Change::DeleteMark { .. } => {}
             Change::SetTimeouts { timeouts } => {
                 let now = &mut self.services.timeouts;
                 for (now, new) in [

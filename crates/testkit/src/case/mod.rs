@@ -68,7 +68,7 @@ pub struct Tables {
 }
 
 /// A virtual service.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// `tcp 192.0.2.10:80`, `udp [2001:db8::10]:53`, `mark 7`, `mark 7 ipv6`.

@@ -89,6 +89,8 @@ need_run() {
     have nginx || want nginx-light
     have ip || want iproute2
     have ethtool || want ethtool
+    have vsftpd || want vsftpd
+    have curl || want curl
 }
 
 need_lint() {

@@ -196,7 +196,7 @@ impl Tables for Maps {
     fn insert_call(&self, key: &FlowKey) {
         let Some(sip) = SIP.get_ptr(0) else { return };
         // SAFETY: as for `read_message`. Without room the listing lacks the text, no more.
-        let _full = CALLS.insert(key, unsafe { &(*sip).call }, 0);
+        let _full = CALLS.insert(key, unsafe { (*sip).call }, 0);
     }
 
     #[inline(always)]

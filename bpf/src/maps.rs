@@ -195,8 +195,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn insert_call(&self, key: &FlowKey) {
         let Some(sip) = SIP.get_ptr(0) else { return };
-        // SAFETY: as for `read_message`. Without room the listing lacks the text, no more.
-        let _full = CALLS.insert(key, unsafe { (*sip).call }, 0);
+        // SAFETY: as for `read_message`.
+        let call = unsafe { &(*sip).call };
+        // In place: a copy would not fit the stack. Without room the listing lacks the text, no more.
+        let _full = CALLS.insert(key, call, 0);
     }
 
     #[inline(always)]

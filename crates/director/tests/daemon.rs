@@ -2,235 +2,19 @@
 //!
 //! Needs root. Everything is made by the test and goes with it.
 
+mod support;
+
 use api::{
-    Change, Changes, Connections, ExplainRequest, Explanation, Forwarding, Outcomes, Protocol, RealId,
-    RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Services, Status, Tunnel, Verdicts,
+    Change, Changes, Connections, ExplainRequest, Explanation, Outcomes, Protocol, ServiceId, Services,
+    Status, Verdicts,
 };
-use runtime::control::Client;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use testkit::netns::NetNs;
-
-const VIP: &str = "192.0.2.10:8080";
-const REAL: &str = "192.0.2.3:8080";
-const WAIT: Duration = Duration::from_secs(20);
-
-/// Polls until the closure gives something.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WAIT;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Three machines on a switch, a bpffs, and directories.
-struct Lab {
-    directory: tempfile::TempDir,
-    client: NetNs,
-    director: NetNs,
-    server: NetNs,
-    _switch: NetNs,
-    /// Pass programs at the far ends of the links: without them a veth delivers nothing that XDP sends.
-    _pass: Vec<OwnedFd>,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let bpffs = directory.path().join("bpffs");
-        std::fs::create_dir(&bpffs).expect("directory");
-        nix::mount::mount(Some("bpf"), &bpffs, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>)
-            .expect("mount a bpffs");
-        let new = |name| NetNs::new(name).expect("namespace");
-        let (switch, client, director, server) = (new("sw"), new("cl"), new("di"), new("se"));
-        let ip = |netns: &NetNs, words: &str| netns.ip(words).expect(words);
-        ip(&switch, "link add br0 type bridge");
-        ip(&switch, "link set br0 up");
-        let mut pass = Vec::new();
-        for (number, netns) in [(1, &client), (2, &director), (3, &server)] {
-            let port = format!("p{number}");
-            switch.veth(&port, netns, "eth0").expect("veth");
-            ip(&switch, &format!("link set {port} master br0"));
-            ip(netns, &format!("addr add 192.0.2.{number}/24 dev eth0"));
-            let attached = switch.run(|| kernel::attach_pass(&port)).expect("inside").expect("pass program");
-            pass.push(attached.0);
-        }
-        ip(&director, "addr add 192.0.2.10/32 dev eth0");
-        server
-            .run(|| {
-                for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "0")] {
-                    std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{key}"), value).expect(key);
-                }
-            })
-            .expect("inside");
-        ip(&server, "addr add 192.0.2.10/32 dev lo");
-        Self { directory, client, director, server, _switch: switch, _pass: pass }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// A director of these words. Pins, socket and state are the lab's own unless the words say otherwise.
-    fn command(&self, words: &[&str]) -> Command {
-        let test = std::env::current_exe().expect("own path");
-        let target = test.parent().and_then(Path::parent).expect("target directory");
-        let mut command = Command::new(target.join("examples/director"));
-        for (name, place) in [("--pin", "bpffs/sluice"), ("--socket", "director.sock"), ("--state", "state")]
-        {
-            if !words.contains(&name) {
-                command.arg(name).arg(self.path(place));
-            }
-        }
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
-        command
-    }
-
-    fn limits() -> [&'static str; 6] {
-        ["--reals-max", "256", "--slots-max", "20000", "--established-flows-max", "4096"]
-    }
-
-    /// Starts a director and waits until it answers.
-    fn start(&self) -> Daemon {
-        let child = self.director.run(|| self.command(&Self::limits()).args(["-i", "eth0"]).spawn());
-        let daemon = Daemon { child: child.expect("inside").expect("start"), client: self.api() };
-        let pid = daemon.child.id();
-        wait_for("the director", || {
-            daemon.client.get::<Status>("/v1/status").ok().filter(|it| it.pid == pid)
-        });
-        daemon
-    }
-
-    /// Runs a director that is to end by itself.
-    fn run_to_end(&self, words: &[&str]) -> Output {
-        let mut command = self.command(words);
-        self.director
-            .run(move || command.stderr(Stdio::piped()).spawn().and_then(Child::wait_with_output))
-            .expect("inside")
-            .expect("run")
-    }
-
-    fn api(&self) -> Client {
-        Client::new(self.path("director.sock"))
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = kernel::detach_all(&self.path("bpffs/sluice"));
-        let _ = nix::mount::umount2(&self.path("bpffs"), nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
-/// A running director; ended on drop, and killed if it does not.
-struct Daemon {
-    child: Child,
-    client: Client,
-}
-
-impl Daemon {
-    fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
-        self.client.get(path).unwrap_or_else(|error| panic!("{path}: {}", runtime::Chain(&error)))
-    }
-
-    fn change(&self, change: Change) -> Outcomes {
-        let changes = Changes { atomic: true, changes: vec![change] };
-        self.client.post("/v1/changes", &changes).expect("answer")
-    }
-
-    fn signal(&mut self, signal: nix::sys::signal::Signal) -> std::process::ExitStatus {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        nix::sys::signal::kill(pid, signal).expect("signal");
-        wait_for("the end of the director", || self.child.try_wait().expect("wait"))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        let deadline = Instant::now() + WAIT;
-        // An end that was waited for leaves no process of this number.
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Answers every byte on any number of connections. The thread ends with the namespace's listener: never, so it is left to
-/// the end of the process.
-fn serve_echo(netns: &NetNs) {
-    let listener = netns.run(|| TcpListener::bind(VIP)).expect("inside").expect("listen");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut stream = stream;
-                let mut byte = [0];
-                while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {}
-            });
-        }
-    });
-}
-
-fn connect(netns: &NetNs) -> TcpStream {
-    let address: SocketAddr = VIP.parse().expect("address");
-    let stream = netns.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(10)));
-    let stream = stream.expect("inside").expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("time-out");
-    stream
-}
-
-fn echo(stream: &mut TcpStream, byte: u8) {
-    stream.write_all(&[byte]).expect("write");
-    let mut answer = [0];
-    stream.read_exact(&mut answer).expect("answer");
-    assert_eq!(answer[0], byte);
-}
-
-fn service() -> ServiceId {
-    let vip: SocketAddr = VIP.parse().expect("address");
-    ServiceId::Address { protocol: Protocol::Tcp, address: vip.ip(), port: vip.port() }
-}
-
-fn add_service() -> Change {
-    let spec = ServiceSpec {
-        scheduler: "rr".to_owned(),
-        scheduler_flags: SchedulerFlags::default(),
-        persistence: None,
-        persistence_engine: None,
-        one_packet: false,
-    };
-    Change::AddService { service: service(), spec }
-}
-
-fn add_real() -> Change {
-    let real: SocketAddr = REAL.parse().expect("address");
-    let spec = RealSpec {
-        forwarding: Forwarding::DirectRouting,
-        weight: 1,
-        upper_threshold: 0,
-        lower_threshold: 0,
-        tunnel: Tunnel::Ipip,
-    };
-    Change::AddReal { service: service(), real: RealId { address: real.ip(), port: real.port() }, spec }
-}
-
-fn first_real(daemon: &Daemon) -> api::RealView {
-    let services: Services = daemon.get("/v1/services");
-    services.services[0].reals[0].clone()
-}
+use std::time::Duration;
+use support::{Lab, REAL, VIP, WAIT, add_real, add_service, connect, echo, first_real, serve_echo, wait_for};
 
 #[test]
 fn flows_live_through_kill_and_restart() {
@@ -238,7 +22,7 @@ fn flows_live_through_kill_and_restart() {
         testkit::skip!("{reason}");
     }
     let lab = Lab::new();
-    serve_echo(&lab.server);
+    serve_echo(&lab.servers[0]);
     let mut daemon = lab.start();
     assert_eq!(daemon.change(add_service()).refusals, [None]);
     assert_eq!(daemon.change(add_real()).refusals, [None]);
@@ -483,7 +267,7 @@ fn not_one_datagram_is_lost_while_director_and_programs_are_replaced() {
         assert_eq!(daemon.change(change).refusals, [None]);
     }
     wait_for("the next hop", || first_real(&daemon).neighbour);
-    let server = lab.server.run(|| UdpSocket::bind(VIP)).expect("inside").expect("bind");
+    let server = lab.servers[0].run(|| UdpSocket::bind(VIP)).expect("inside").expect("bind");
     server.set_read_timeout(Some(Duration::from_secs(2))).expect("time-out");
     let client = lab.client.run(|| UdpSocket::bind("192.0.2.1:0")).expect("inside").expect("bind");
     client.connect(VIP).expect("connect");
@@ -528,7 +312,7 @@ fn a_new_hardware_address_of_a_server_is_followed() {
         testkit::skip!("{reason}");
     }
     let lab = Lab::new();
-    serve_echo(&lab.server);
+    serve_echo(&lab.servers[0]);
     let daemon = lab.start();
     assert_eq!(daemon.change(add_service()).refusals, [None]);
     assert_eq!(daemon.change(add_real()).refusals, [None]);
@@ -536,10 +320,10 @@ fn a_new_hardware_address_of_a_server_is_followed() {
     let mut stream = connect(&lab.client);
     echo(&mut stream, b'a');
     // As a server replaced by another does: it announces its address.
-    lab.server
+    lab.servers[0]
         .run(|| std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_notify", "1").expect("arp_notify"))
         .expect("inside");
-    lab.server.ip("link set dev eth0 address 02:00:00:00:77:01").expect("address");
+    lab.servers[0].ip("link set dev eth0 address 02:00:00:00:77:01").expect("address");
     wait_for("the new address", || {
         first_real(&daemon).neighbour.filter(|it| it.starts_with("02:00:00:00:77:01 "))
     });

@@ -1,9 +1,9 @@
 //! The eBPF programs of the director: glue between the kernel and the shared core.
 //!
-//! `director` is attached to the interfaces and serves known flows. It hands the rest to `schedule` (new
-//! flows) and `answer` (ICMP errors) by tail call, with the parsed packet in per-CPU scratch, because one
-//! program for everything would be more than the verifier of 6.1 takes. All know frames in several buffers, which an
-//! interface with a large MTU needs: programs that call each other must be alike in that.
+//! `director` is attached to the interfaces and serves known flows. It hands the rest to the others by tail call, with
+//! the parsed packet in per-CPU scratch, because one program for everything would be more than the verifier of 6.1
+//! takes. All know frames in several buffers, which an interface with a large MTU needs: programs that call each other
+//! must be alike in that.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -17,7 +17,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use forward::{Outcome, Step, Tables, Work};
+use forward::{Onward, Outcome, Step, Tables, Work};
 use maps::{Maps, PROGRAMS};
 use xdp::Frame;
 
@@ -92,12 +92,45 @@ pub fn assure(ctx: XdpContext) -> u32 {
     finish(&ctx, step)
 }
 
+/// A piece of a fragmented datagram.
+#[xdp(frags)]
+pub fn fragment(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work_in_place() else { return internal() };
+    let onward = forward::fragment(&mut Frame::new(&ctx), &Maps, work, now_ns());
+    go_on(&ctx, onward)
+}
+
+/// A packet that follows a flow which is not its own.
+#[xdp(frags)]
+pub fn related(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work_in_place() else { return internal() };
+    let onward = forward::related(&mut Frame::new(&ctx), &Maps, work, now_ns());
+    go_on(&ctx, onward)
+}
+
+/// An SCTP packet.
+#[xdp(frags)]
+pub fn sctp(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work_in_place() else { return internal() };
+    let onward = forward::sctp(&mut Frame::new(&ctx), &Maps, work, now_ns());
+    go_on(&ctx, onward)
+}
+
 /// Carries out the end of a program.
 #[inline(always)]
 fn finish(ctx: &XdpContext, step: Step) -> u32 {
     match step {
         Step::Done(outcome) => act(ctx, outcome),
         Step::Next(program, work) => hand_over(ctx, &work, program),
+    }
+}
+
+/// The same, of a program that changed its work where it stands.
+#[inline(always)]
+fn go_on(ctx: &XdpContext, onward: Onward) -> u32 {
+    match onward {
+        Onward::Done(outcome) => act(ctx, outcome),
+        Onward::To(program) => jump(ctx, program),
     }
 }
 
@@ -119,10 +152,13 @@ fn act(ctx: &XdpContext, outcome: Outcome) -> u32 {
 
 #[inline(always)]
 fn hand_over(ctx: &XdpContext, work: &Work, program: Program) -> u32 {
-    if maps::put_work(work) {
-        // SAFETY: the context is this program's own. A tail call that fails comes back here.
-        unsafe { PROGRAMS.tail_call(ctx, program.place()) };
-    }
+    if maps::put_work(work) { jump(ctx, program) } else { internal() }
+}
+
+#[inline(always)]
+fn jump(ctx: &XdpContext, program: Program) -> u32 {
+    // SAFETY: the context is this program's own. A tail call that fails comes back here.
+    unsafe { PROGRAMS.tail_call(ctx, program.place()) };
     internal()
 }
 

@@ -1,8 +1,8 @@
 //! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
 
 use abi::{
-    Address, Answers, Call, Counters, Flow, FlowKey, Load, PROGRAMS_MAX, Real, Service, ServiceKey, Settings,
-    Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
+    Address, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX, Real, Service, ServiceKey,
+    Settings, Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
 };
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
@@ -42,6 +42,9 @@ static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(VERDICTS_MAX, 
 static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
+/// Notes of first pieces, for the later ones.
+#[map]
+static FRAGMENTS: LruHashMap<FlowKey, Fragment> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static TEMPLATES: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
 /// Takes memory only as calls come: most directors have none.
@@ -77,6 +80,13 @@ pub fn take_work() -> Option<Work> {
 pub fn work() -> Option<&'static Work> {
     // SAFETY: as for `put_work`.
     SCRATCH.get_ptr(0).map(|work| unsafe { &*work })
+}
+
+/// The parsed packet in its place, to be changed there: a copy on the stack would not fit beside what else is there.
+#[inline(always)]
+pub fn work_in_place() -> Option<&'static mut Work> {
+    // SAFETY: as for `put_work`; each program calls this once, so there is one reference.
+    SCRATCH.get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
 
 /// The maps of this object.
@@ -199,6 +209,18 @@ impl Tables for Maps {
         let call = unsafe { &(*sip).call };
         // In place: a copy would not fit the stack. Without room the listing lacks the text, no more.
         let _full = CALLS.insert(key, call, 0);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FlowKey) -> Option<Fragment> {
+        // SAFETY: notes are replaced as a whole and never written in place.
+        FRAGMENTS.get_ptr(key).map(|note| unsafe { *note })
+    }
+
+    #[inline(always)]
+    fn insert_fragment(&self, key: &FlowKey, fragment: &Fragment) {
+        // The kernel evicts when it is full; a refusal under contention costs one datagram.
+        let _refused = FRAGMENTS.insert(key, fragment, 0);
     }
 
     #[inline(always)]

@@ -92,13 +92,16 @@ pub struct Reply {
 pub struct Fragment {
     /// An entry met after this moment counts as absent; ns of `CLOCK_MONOTONIC_COARSE`.
     pub expires_ns: u64,
-    /// Index of the real server that the datagram goes to or comes from.
+    /// Index of the real server that the datagram goes to or comes from, or [`FRAGMENT_TO_HOST`].
     pub real: u32,
     /// 1 when the datagram comes from the real server.
     pub is_reply: u32,
     /// The way back, for a reply; for a request only the client's and the virtual address matter.
     pub reply: Reply,
 }
+
+/// In [`Fragment::real`]: the first piece was left to the director's own stack, and so are the others.
+pub const FRAGMENT_TO_HOST: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<Flow>() == 24);

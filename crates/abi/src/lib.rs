@@ -25,7 +25,7 @@ pub use call::{CALL_ID_BYTES_MAX, Call, SIP_BYTES_MAX, SipScratch};
 pub use counters::{Counters, Load};
 pub use flow::{
     FLOW_ASSURED, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT,
-    FLOW_OVERFLOW, FLOW_TEMPLATE, FLOW_TRANSLATED, Flow, FlowKey, Fragment, Reply,
+    FLOW_OVERFLOW, FLOW_TEMPLATE, FLOW_TRANSLATED, FRAGMENT_TO_HOST, Flow, FlowKey, Fragment, Reply,
 };
 pub use limits::{Limits, VIP_FILTER_BITS, VIP_FILTER_WORDS, vip_filter_bit};
 pub use program::{PROGRAMS_MAX, Program};

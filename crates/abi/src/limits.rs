@@ -17,6 +17,8 @@ pub struct Limits {
     pub established_flows_max: u32,
     /// Persistence templates; when there is no room for another, its client is served without.
     pub templates_max: u32,
+    /// Fragmented datagrams whose later pieces may still come; the least recently used one goes when it is full.
+    pub fragments_max: u32,
 }
 
 impl Default for Limits {
@@ -28,6 +30,7 @@ impl Default for Limits {
             embryonic_flows_max: 131_072,
             established_flows_max: 1_048_576,
             templates_max: 131_072,
+            fragments_max: 16_384,
         }
     }
 }

@@ -11,6 +11,12 @@ pub enum Program {
     Answer = 1,
     /// Encapsulates a packet and sends it to a real server behind a tunnel.
     Tunnel = 6,
+    /// Serves pieces of fragmented datagrams.
+    Fragment = 8,
+    /// Serves packets that follow a flow which is not their own: ICMP errors, AH, ESP.
+    Related = 9,
+    /// Serves SCTP.
+    Sctp = 10,
     /// Sends a TCP reset to a client whose real server is gone.
     Reset = 11,
     /// Sends a packet to the real server that was chosen for it, and tracks its flow.
@@ -28,10 +34,13 @@ pub const PROGRAMS_MAX: u32 = 16;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Schedule,
         Self::Answer,
         Self::Tunnel,
+        Self::Fragment,
+        Self::Related,
+        Self::Sctp,
         Self::Reset,
         Self::Track,
         Self::Call,
@@ -53,6 +62,9 @@ impl Program {
             Self::Schedule => "schedule",
             Self::Answer => "answer",
             Self::Tunnel => "tunnel",
+            Self::Fragment => "fragment",
+            Self::Related => "related",
+            Self::Sctp => "sctp",
             Self::Reset => "reset",
             Self::Track => "track",
             Self::Call => "call",

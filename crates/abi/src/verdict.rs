@@ -5,7 +5,7 @@
 ///
 /// 0-15 forward, 16-31 pass to the host's own stack, 32-47 drop, 48-63 answer with an ICMP error or a TCP reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
+#[repr(u32)]
 #[must_use]
 pub enum Verdict {
     /// Sent to the real server of a known flow.
@@ -24,6 +24,10 @@ pub enum Verdict {
     ForwardNoTemplate = 9,
     /// A repeated SYN, sent to another real server than the one that never got on with the connection.
     ForwardRescued = 10,
+    /// An ICMP error, AH or ESP packet, sent to the real server of the flow it belongs to.
+    ForwardRelated = 12,
+    /// A later piece of a datagram, sent after its first one.
+    ForwardFragment = 13,
 
     /// Not IPv4 or IPv6.
     PassNotIp = 16,
@@ -33,9 +37,9 @@ pub enum Verdict {
     PassNoService = 18,
     /// A protocol that is not balanced, such as ICMP to the VIP.
     PassProtocol = 19,
-    /// A TCP segment that belongs to no flow and opens none.
+    /// A TCP segment or SCTP packet that belongs to no flow and opens none.
     PassNoFlow = 20,
-    /// A fragment of a datagram to a VIP.
+    /// A later piece of a datagram whose first one was left to the host.
     PassFragment = 21,
     /// A broadcast or multicast frame.
     PassGroup = 22,
@@ -43,6 +47,10 @@ pub enum Verdict {
     PassTooDeep = 24,
     /// A packet from port 20, FTP's data port, of no known flow.
     PassFtpData = 26,
+    /// An ICMP error, AH or ESP packet that belongs to no flow.
+    PassUnrelated = 28,
+    /// A later piece of a datagram whose first one was not seen.
+    PassFragmentLost = 29,
 
     /// The frame ends inside a header.
     DropTruncated = 32,
@@ -50,6 +58,8 @@ pub enum Verdict {
     DropBadLength = 33,
     /// Addresses that must not be on the wire.
     DropBadAddress = 34,
+    /// An ICMP answer was due, but not about such a packet.
+    DropUnanswered = 35,
     /// The flow's real server was deleted.
     DropRealGone = 36,
     /// The real server's hardware address is not known yet.
@@ -64,6 +74,8 @@ pub enum Verdict {
     DropAnswerLimit = 41,
     /// It would have opened a flow, and every so many-th of these is dropped (`drop_packet`).
     DropRate = 44,
+    /// A first piece too short for its transport header, or a later one that would overwrite it.
+    DropTinyFragment = 45,
     /// A service that is persistent by Call-ID got a packet without one.
     DropNoCallId = 46,
     /// The way to the real server is too narrow for its tunnel, or there is no address to send from.
@@ -84,7 +96,7 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 39] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
@@ -93,6 +105,8 @@ impl Verdict {
         Self::ForwardOnePacket,
         Self::ForwardNoTemplate,
         Self::ForwardRescued,
+        Self::ForwardRelated,
+        Self::ForwardFragment,
         Self::PassNotIp,
         Self::PassNotVip,
         Self::PassNoService,
@@ -102,9 +116,12 @@ impl Verdict {
         Self::PassGroup,
         Self::PassTooDeep,
         Self::PassFtpData,
+        Self::PassUnrelated,
+        Self::PassFragmentLost,
         Self::DropTruncated,
         Self::DropBadLength,
         Self::DropBadAddress,
+        Self::DropUnanswered,
         Self::DropRealGone,
         Self::DropUnresolved,
         Self::DropInternal,
@@ -112,6 +129,7 @@ impl Verdict {
         Self::DropMethod,
         Self::DropAnswerLimit,
         Self::DropRate,
+        Self::DropTinyFragment,
         Self::DropNoCallId,
         Self::DropTunnel,
         Self::AnswerTimeExceeded,
@@ -147,6 +165,8 @@ impl Verdict {
                 | Self::ForwardOnePacket
                 | Self::ForwardNoTemplate
                 | Self::ForwardRescued
+                | Self::ForwardRelated
+                | Self::ForwardFragment
         )
     }
 
@@ -160,6 +180,8 @@ impl Verdict {
         const ONE_PACKET: u8 = Verdict::ForwardOnePacket as u8;
         const NO_TEMPLATE: u8 = Verdict::ForwardNoTemplate as u8;
         const RESCUED: u8 = Verdict::ForwardRescued as u8;
+        const RELATED: u8 = Verdict::ForwardRelated as u8;
+        const FRAGMENT: u8 = Verdict::ForwardFragment as u8;
         match number {
             KNOWN => Self::ForwardKnown,
             NEW => Self::ForwardNew,
@@ -167,6 +189,8 @@ impl Verdict {
             ONE_PACKET => Self::ForwardOnePacket,
             NO_TEMPLATE => Self::ForwardNoTemplate,
             RESCUED => Self::ForwardRescued,
+            RELATED => Self::ForwardRelated,
+            FRAGMENT => Self::ForwardFragment,
             _ => Self::ForwardStateless,
         }
     }
@@ -197,6 +221,8 @@ impl Verdict {
             Self::ForwardRescued => "forward_rescued",
             Self::ForwardOnePacket => "forward_one_packet",
             Self::ForwardNoTemplate => "forward_no_template",
+            Self::ForwardRelated => "forward_related",
+            Self::ForwardFragment => "forward_fragment",
             Self::PassNotIp => "pass_not_ip",
             Self::PassNotVip => "pass_not_vip",
             Self::PassNoService => "pass_no_service",
@@ -206,6 +232,8 @@ impl Verdict {
             Self::PassGroup => "pass_group",
             Self::PassTooDeep => "pass_too_deep",
             Self::PassFtpData => "pass_ftp_data",
+            Self::PassUnrelated => "pass_unrelated",
+            Self::PassFragmentLost => "pass_fragment_lost",
             Self::DropTruncated => "drop_truncated",
             Self::DropBadLength => "drop_bad_length",
             Self::DropBadAddress => "drop_bad_address",
@@ -215,6 +243,8 @@ impl Verdict {
             Self::DropFlowTable => "drop_flow_table",
             Self::DropMethod => "drop_method",
             Self::DropAnswerLimit => "drop_answer_limit",
+            Self::DropTinyFragment => "drop_tiny_fragment",
+            Self::DropUnanswered => "drop_unanswered",
             Self::DropTunnel => "drop_tunnel",
             Self::DropNoCallId => "drop_no_call_id",
             Self::AnswerTimeExceeded => "answer_time_exceeded",
@@ -245,15 +275,23 @@ impl Verdict {
             Self::ForwardRescued => {
                 "a repeated SYN whose real server never got on: sent to another one; the flow is now tracked"
             }
+            Self::ForwardRelated => "an ICMP error, AH or ESP packet: sent to the real server of its flow",
+            Self::ForwardFragment => "a fragment: sent to the real server of the datagram's first one",
             Self::PassNotIp => "neither IPv4 nor IPv6: left to the host",
             Self::PassNotVip => "the destination is no VIP: left to the host",
             Self::PassNoService => "the VIP has no service on this protocol and port: left to the host",
             Self::PassProtocol => "a protocol that is not balanced: left to the host",
-            Self::PassNoFlow => "a TCP segment of no known flow that opens none: the host answers with RST",
-            Self::PassFragment => "a fragment: left to the host",
+            Self::PassNoFlow => {
+                "a TCP segment or SCTP packet of no known flow that opens none: left to the host, which answers"
+            }
+            Self::PassFragment => "a fragment whose first one was left to the host: left to the host",
             Self::PassGroup => "a broadcast or multicast frame: left to the host",
             Self::PassTooDeep => "more VLAN tags or extension headers than are followed: left to the host",
             Self::PassFtpData => "from port 20, FTP's data port, which never opens a flow: left to the host",
+            Self::PassUnrelated => "an ICMP error, AH or ESP packet of no flow: left to the host",
+            Self::PassFragmentLost => {
+                "a fragment of a datagram whose first one was not seen: left to the host, the datagram is lost"
+            }
             Self::DropTruncated => "the frame ends inside a header",
             Self::DropBadLength => "a length field contradicts the frame",
             Self::DropBadAddress => "an address that must not be on the wire",
@@ -263,6 +301,10 @@ impl Verdict {
             Self::DropFlowTable => "the flow could not be stored",
             Self::DropMethod => "the real server's forwarding method is not served yet",
             Self::DropAnswerLimit => "an ICMP answer was due, but the limit of answers a second is reached",
+            Self::DropTinyFragment => {
+                "a first fragment too short for its transport header, or a later one that would overwrite it"
+            }
+            Self::DropUnanswered => "an ICMP answer was due, but not about an ICMP error or a later fragment",
             Self::DropTunnel => {
                 "the way to the real server is too narrow for its tunnel, or the director has no address on it"
             }

@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits {
     embryonic_flows_max: 256,
     established_flows_max: 256,
     templates_max: 64,
+    fragments_max: 1024,
 };
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -373,5 +374,7 @@ fn a_known_flow_and_a_new_one_are_explained() {
     let told = director.explain(&question, 10).expect("explained");
     assert_eq!(told.verdict, "answer_port_unreachable", "{told:?}");
     let told = director.explain(&ask(Protocol::Udp, "[2001:db8::9]:4000", "[2001:db8::1]:54"), 10);
+    assert_eq!(told.expect("explained").verdict, "pass_no_service");
+    let told = director.explain(&ask(Protocol::Sctp, "198.51.100.1:1", "192.0.2.1:36412"), 10);
     assert_eq!(told.expect("explained").verdict, "pass_no_service");
 }

@@ -122,6 +122,9 @@ pub(crate) fn protocol_name(number: u32) -> String {
 }
 
 pub(crate) fn state_name(number: u32, state: u8) -> String {
+    if number == u32::from(protocol::SCTP) {
+        return abi::SCTP_STATES.get(usize::from(state)).map_or("ERR!", |(name, _)| name).to_owned();
+    }
     if number != u32::from(protocol::TCP) {
         return protocol_name(number);
     }
@@ -154,6 +157,9 @@ mod tests {
         assert_eq!(state_name(6, 1), "ESTABLISHED");
         assert_eq!(state_name(6, 99), "ERR!");
         assert_eq!(state_name(17, 0), "UDP");
+        assert_eq!(state_name(132, 8), "ESTABLISHED");
+        assert_eq!(state_name(132, 10), "S-RECEIVED");
+        assert_eq!(state_name(132, 14), "ERR!");
         assert_eq!(protocol_name(132), "SCTP");
         assert_eq!(protocol_name(47), "47");
     }

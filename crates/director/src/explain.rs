@@ -7,7 +7,8 @@ use crate::actor::Director;
 use crate::connections::{protocol_name, state_name};
 use crate::convert::{address, ip, socket};
 use abi::{
-    Address, Answers, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot, Verdict, protocol,
+    Address, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey, Settings, Slot, Verdict,
+    protocol,
 };
 use api::{ExplainRequest, Explanation, Refusal, RefusalKind, Scheduler};
 use forward::tables::{SCAN_MAX, Scan};
@@ -83,10 +84,13 @@ fn encapsulation(real: &Real) -> String {
     )
 }
 
-/// The smallest Ethernet frame of the flow: a TCP SYN or, of a known flow, an ACK; for other protocols eight bytes.
+/// The smallest Ethernet frame of the flow: a TCP SYN or, of a known flow, an ACK; an SCTP INIT or DATA chunk; for other
+/// protocols eight bytes.
 fn frame(key: &FlowKey, client: SocketAddr, vip: SocketAddr, is_known: bool) -> Vec<u8> {
     const SYN: u8 = 0x02;
     const ACK: u8 = 0x10;
+    const DATA: u8 = 0;
+    const INIT: u8 = 1;
     let number = key.protocol.to_be_bytes()[3];
     let mut transport = Vec::new();
     transport.extend(client.port().to_be_bytes());
@@ -95,6 +99,10 @@ fn frame(key: &FlowKey, client: SocketAddr, vip: SocketAddr, is_known: bool) -> 
         let flags = if is_known { ACK } else { SYN };
         // Sequence numbers, header length of five words, flags, window, checksum, urgent pointer.
         transport.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    } else if number == protocol::SCTP {
+        let chunk = if is_known { DATA } else { INIT };
+        // Verification tag, CRC32c, and the header of a chunk without content.
+        transport.extend([0, 0, 0, 0, 0, 0, 0, 0, chunk, 0, 0, 4]);
     } else {
         transport.extend([0, 8, 0, 0]);
     }
@@ -296,6 +304,13 @@ impl forward::Tables for Live<'_> {
     }
 
     fn insert_call(&self, _key: &FlowKey) {}
+
+    fn fragment(&self, _key: &FlowKey) -> Option<Fragment> {
+        // The packet made up here is whole.
+        None
+    }
+
+    fn insert_fragment(&self, _key: &FlowKey, _fragment: &Fragment) {}
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         // The flow that was looked at before, if any, is over.

@@ -55,6 +55,9 @@ pub struct LimitOptions {
     /// Most persistence templates; beyond it clients are served without.
     #[arg(long, value_name = "N", default_value_t = Limits::default().templates_max, value_parser = at_least_one())]
     pub templates_max: u32,
+    /// Most fragmented datagrams whose later pieces are awaited; beyond it the least recently used goes.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().fragments_max, value_parser = at_least_one())]
+    pub fragments_max: u32,
 }
 
 fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
@@ -70,6 +73,7 @@ impl From<LimitOptions> for Limits {
             embryonic_flows_max: options.embryonic_flows_max,
             established_flows_max: options.established_flows_max,
             templates_max: options.templates_max,
+            fragments_max: options.fragments_max,
         }
     }
 }
@@ -83,6 +87,7 @@ impl From<Limits> for LimitOptions {
             embryonic_flows_max: limits.embryonic_flows_max,
             established_flows_max: limits.established_flows_max,
             templates_max: limits.templates_max,
+            fragments_max: limits.fragments_max,
         }
     }
 }

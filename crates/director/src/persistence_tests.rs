@@ -20,6 +20,7 @@ const LIMITS: Limits = Limits {
     embryonic_flows_max: 256,
     established_flows_max: 256,
     templates_max: 64,
+    fragments_max: 1024,
 };
 const SECOND_NS: u64 = 1_000_000_000;
 const CALL_ID: &str = "3848276298220188511@atlanta.example.com";

@@ -7,7 +7,7 @@
 use crate::decide::Step;
 use crate::link::Link;
 use crate::mtu;
-use crate::packet::Work;
+use crate::packet::{MARK_ICMP_ERROR, MARK_LATER_PIECE, Work};
 use crate::tables::Tables;
 use abi::{Answers, Verdict, protocol};
 use wire::{Bytes, Short, checksum, ipv4, ipv6};
@@ -41,7 +41,10 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub fn answer<B: Resize, T: Tables>(bytes: B, tables: &T, work: &Work, now_ns: u64) -> (Step, B) {
     let message = Message::of(tables, work);
     let verdict = message.verdict;
-    let (verdict, bytes) = if !may_answer(tables, now_ns) {
+    // RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e).
+    let (verdict, bytes) = if work.marks & (MARK_ICMP_ERROR | MARK_LATER_PIECE) != 0 {
+        (Verdict::DropUnanswered, bytes)
+    } else if !may_answer(tables, now_ns) {
         (Verdict::DropAnswerLimit, bytes)
     } else {
         match build(bytes, work, &message) {

@@ -1,8 +1,10 @@
 //! The whole path: how the programs follow each other, for runners without programs.
 
-use crate::packet::Work;
+use crate::packet::{Unserved, Work};
 use crate::tables::Tables;
-use crate::{answer, assure, call, enter, place, place_persistent, reset, track, tunnel};
+use crate::{
+    answer, assure, call, enter, fragment, place, place_persistent, related, reset, sctp, track, tunnel,
+};
 use abi::{Program, Verdict};
 
 /// Most programs that one packet goes through.
@@ -58,6 +60,38 @@ impl Step {
     }
 }
 
+/// The end of a program that changes its work in place: where a [`Step`] carries a copy, the compiler keeps parts of it in
+/// registers that are written on one way only, which the verifier refuses to see saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Onward {
+    /// The end of the packet.
+    Done(Outcome),
+    /// Another program goes on with the work.
+    To(Program),
+}
+
+impl Onward {
+    /// The end of a program that served the packet, or did not.
+    #[inline(always)]
+    pub(crate) fn of<T: Tables>(tables: &T, served: Result<Outcome, Unserved>) -> Self {
+        match served {
+            Ok(outcome) => Self::Done(outcome),
+            Err(Unserved::Next(program)) => Self::To(program),
+            Err(Unserved::Stop(verdict)) => Self::Done(Outcome::count(tables, verdict)),
+        }
+    }
+
+    /// The same with the work.
+    #[inline(always)]
+    pub const fn with(self, work: Work) -> Step {
+        match self {
+            Self::Done(outcome) => Step::Done(outcome),
+            Self::To(program) => Step::Next(program, work),
+        }
+    }
+}
+
 /// The whole path.
 pub fn decide<B: crate::Resize, T: Tables>(bytes: B, tables: &T, now_ns: u64) -> (Outcome, B) {
     let mut bytes = bytes;
@@ -67,7 +101,7 @@ pub fn decide<B: crate::Resize, T: Tables>(bytes: B, tables: &T, now_ns: u64) ->
             Step::Done(outcome) => return (outcome, bytes),
             Step::Next(program, work) => (program, work),
         };
-        (step, bytes) = run(program, bytes, tables, &work, now_ns);
+        (step, bytes) = run(program, bytes, tables, work, now_ns);
     }
     (Outcome::count(tables, Verdict::DropInternal), bytes)
 }
@@ -77,17 +111,20 @@ fn run<B: crate::Resize, T: Tables>(
     program: Program,
     mut bytes: B,
     tables: &T,
-    work: &Work,
+    mut work: Work,
     now_ns: u64,
 ) -> (Step, B) {
     match program {
-        Program::Schedule => (place(&mut bytes, tables, work, now_ns), bytes),
-        Program::Answer => answer(bytes, tables, work, now_ns),
-        Program::Tunnel => tunnel(bytes, tables, work),
-        Program::Reset => reset(bytes, tables, work, now_ns),
-        Program::Track => (track(&mut bytes, tables, work, now_ns), bytes),
-        Program::Call => (call(&bytes, tables, work), bytes),
-        Program::Persist => (place_persistent(tables, work, now_ns), bytes),
-        Program::Assure => (assure(&mut bytes, tables, work), bytes),
+        Program::Schedule => (place(&mut bytes, tables, &work, now_ns), bytes),
+        Program::Answer => answer(bytes, tables, &work, now_ns),
+        Program::Tunnel => tunnel(bytes, tables, &work),
+        Program::Reset => reset(bytes, tables, &work, now_ns),
+        Program::Fragment => (fragment(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
+        Program::Related => (related(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
+        Program::Sctp => (sctp(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
+        Program::Track => (track(&mut bytes, tables, &work, now_ns), bytes),
+        Program::Call => (call(&bytes, tables, &work), bytes),
+        Program::Persist => (place_persistent(tables, &work, now_ns), bytes),
+        Program::Assure => (assure(&mut bytes, tables, &work), bytes),
     }
 }

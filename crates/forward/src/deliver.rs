@@ -1,7 +1,7 @@
 //! The last decisions before a packet leaves: may it, which way, and which program makes it ready.
 
-use crate::decide::{Outcome, Step};
-use crate::packet::Work;
+use crate::decide::{Onward, Outcome, Step};
+use crate::packet::{Unserved, Work};
 use crate::rewrite;
 use crate::tables::Tables;
 use abi::{METHOD_DIRECT_ROUTING, METHOD_TUNNEL, Program, REAL_LOCAL, REAL_RESOLVED, Real, Verdict};
@@ -25,50 +25,65 @@ pub fn deliver<B: Bytes, T: Tables>(
     real: &Real,
     verdict: Verdict,
 ) -> Step {
-    match send(bytes, work, real, verdict) {
-        Ok(Step::Done(outcome)) => {
-            if outcome.verdict != Verdict::ForwardKnown {
-                tables.count_verdict(outcome.verdict);
-            }
-            if outcome.verdict == Verdict::ForwardLocal {
-                tables.take_back_known();
-            }
-            Step::Done(outcome)
-        }
-        Ok(step) => {
-            if let Step::Next(Program::Answer, _) = step {
-                tables.take_back_known();
-            }
-            step
-        }
-        Err(verdict) => {
-            tables.take_back_known();
-            Step::Done(Outcome::count(tables, verdict))
-        }
-    }
+    let mut next = *work;
+    let served = send(bytes, tables, &mut next, real, verdict);
+    Onward::of(tables, served).with(next)
 }
 
+/// The same, with the work of the next program left where it is.
+///
+/// # Errors
+/// The verdict, or the program that makes the packet ready.
 #[inline(always)]
-fn send<B: Bytes>(bytes: &mut B, work: &Work, real: &Real, verdict: Verdict) -> Result<Step, Verdict> {
-    is_reachable(real)?;
+pub fn send<B: Bytes, T: Tables>(
+    bytes: &mut B,
+    tables: &T,
+    work: &mut Work,
+    real: &Real,
+    verdict: Verdict,
+) -> Result<Outcome, Unserved> {
+    if let Err(verdict) = is_reachable(real) {
+        return refuse(tables, verdict);
+    }
     if real.flags & REAL_LOCAL != 0 {
-        return Ok(Step::Done(Outcome { verdict: Verdict::ForwardLocal, ifindex: 0 }));
+        return refuse(tables, Verdict::ForwardLocal);
     }
     if work.ttl <= 1 {
-        return Ok(Step::answer(work, Verdict::AnswerTimeExceeded));
+        return answer(tables, work, Verdict::AnswerTimeExceeded);
     }
     if real.method == METHOD_TUNNEL {
-        return Ok(Step::Next(Program::Tunnel, Work { verdict: verdict as u8, ..*work }));
+        work.verdict = verdict as u8;
+        return Err(Unserved::Next(Program::Tunnel));
     }
     // An unknown MTU is asked for second: nearly every packet is shorter than the MTU.
     if work.ip_len > real.mtu && real.mtu != 0 {
-        return Ok(Step::answer(work, Verdict::AnswerTooBig));
+        return answer(tables, work, Verdict::AnswerTooBig);
     }
     if real.method != METHOD_DIRECT_ROUTING {
-        return Err(Verdict::DropMethod);
+        return refuse(tables, Verdict::DropMethod);
     }
-    rewrite::direct_routing(bytes, work, real).map_err(crate::packet::truncated)?;
-    Ok(Step::Done(Outcome { verdict, ifindex: real.ifindex }))
+    if rewrite::direct_routing(bytes, work, real).is_err() {
+        return refuse(tables, Verdict::DropTruncated);
+    }
+    if verdict != Verdict::ForwardKnown {
+        tables.count_verdict(verdict);
+    }
+    Ok(Outcome { verdict, ifindex: real.ifindex })
+}
+
+/// The end of a packet that was counted for its real server and does not leave for it.
+#[inline(always)]
+fn refuse<T: Tables>(tables: &T, verdict: Verdict) -> Result<Outcome, Unserved> {
+    tables.take_back_known();
+    Err(Unserved::Stop(verdict))
+}
+
+/// The end of one whose sender is to get an ICMP error.
+#[inline(always)]
+fn answer<T: Tables>(tables: &T, work: &mut Work, verdict: Verdict) -> Result<Outcome, Unserved> {
+    tables.take_back_known();
+    work.verdict = verdict as u8;
+    Err(Unserved::Next(Program::Answer))
 }
 
 /// The end of a packet that leaves for its real server by another program than the one that counted it:

@@ -1,14 +1,19 @@
 //! The entry: reads a packet, and serves it if its flow is known.
 
-use crate::decide::Step;
-use crate::deliver::deliver;
+use crate::decide::{Onward, Outcome, Step};
+use crate::deliver::send;
 use crate::fate::{self, Fate};
-use crate::packet::{self, Network, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp};
+use crate::fragment::remember;
+use crate::packet::{
+    self, MARK_OPENS, Network, Read, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Unserved, Work,
+    is_sctp, is_tcp,
+};
+use crate::sctp_state::{self, Direction};
 use crate::tables::Tables;
 use crate::tcp_state;
 use abi::{
-    FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_OVERFLOW, Flow, Load, Program, REAL_AVAILABLE, Real,
-    Settings, TcpState, Verdict,
+    FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW, Flow, Load, Program,
+    REAL_AVAILABLE, Real, Settings, TcpState, Verdict,
 };
 use wire::ethernet::TYPE_IPV4;
 use wire::tcp::{RST, SYN};
@@ -17,34 +22,52 @@ use wire::{Bytes, ipv4, ipv6};
 /// Reads the packet and serves it if its flow is known. The clock is read only for packets to a VIP.
 #[inline(always)]
 pub fn enter<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, now_ns: impl FnOnce() -> u64) -> Step {
-    let served = match packet::link(bytes) {
+    match packet::link(bytes) {
         Ok(frame) if frame.ethertype == TYPE_IPV4 => {
             serve::<B, T, ipv4::Header>(bytes, tables, frame.payload, now_ns)
         }
         Ok(frame) => serve::<B, T, ipv6::Header>(bytes, tables, frame.payload, now_ns),
-        Err(verdict) => Err(verdict),
-    };
-    match served {
-        Ok(step) => step,
         Err(verdict) => Step::stop(tables, verdict),
     }
 }
 
-/// The path of one address family.
+/// The path of one address family, with work of its own: shared, it would have to be kept in memory.
 #[inline(always)]
 fn serve<B: Bytes, T: Tables, N: Network>(
     bytes: &mut B,
     tables: &T,
     l3: usize,
     now_ns: impl FnOnce() -> u64,
-) -> Result<Step, Verdict> {
+) -> Step {
+    match read::<B, T, N>(bytes, tables, l3) {
+        Ok((mut work, None)) => {
+            let served = find::<B, T, true>(bytes, tables, &mut work, now_ns());
+            Onward::of(tables, served).with(work)
+        }
+        Ok((work, Some(program))) => Step::Next(program, work),
+        Err(verdict) => Step::stop(tables, verdict),
+    }
+}
+
+/// Reads a packet to a VIP.
+#[inline(always)]
+fn read<B: Bytes, T: Tables, N: Network>(bytes: &B, tables: &T, l3: usize) -> Result<Read, Verdict> {
     let network = N::read(bytes, l3).map_err(packet::truncated)?;
     if !tables.may_be_vip(&network.destination()) {
         return Err(Verdict::PassNotVip);
     }
-    let mut work = network.transport(bytes, l3)?;
-    let now_ns = now_ns();
-    let mut program = Program::Schedule;
+    network.transport(bytes, l3)
+}
+
+/// Looks up the flow and serves the packet if it is known; else the next program places it. `ENTRY` promises that
+/// the packet is a whole one of TCP or UDP, so that the entry pays for nothing else.
+#[inline(always)]
+pub(crate) fn find<B: Bytes, T: Tables, const ENTRY: bool>(
+    bytes: &mut B,
+    tables: &T,
+    work: &mut Work,
+    now_ns: u64,
+) -> Result<Outcome, Unserved> {
     let (found, table) = match tables.established(&work.key) {
         Some(handle) => (Some(handle), STALE_ESTABLISHED),
         None => (tables.embryonic(&work.key), STALE_EMBRYONIC),
@@ -52,94 +75,108 @@ fn serve<B: Bytes, T: Tables, N: Network>(
     if let Some(handle) = found {
         let flow = tables.flow(handle);
         let real = tables.real(flow.real).ok_or(Verdict::DropInternal)?;
-        let fate = if is_doubtful(&flow, &real, &work, now_ns) {
+        let fate = if is_doubtful::<ENTRY>(&flow, &real, work, now_ns) {
             let settings = tables.settings().ok_or(Verdict::DropInternal)?;
-            fate::of(tables, settings, &flow, &real, &work, now_ns)
+            fate::of::<T, ENTRY>(tables, settings, &flow, &real, work, now_ns)
         } else {
             Fate::Goes
         };
         work.real = flow.real;
         work.stale = table;
         match fate {
-            Fate::Goes => match known(bytes, tables, &work, &real, (handle, flow), now_ns)? {
-                Known::Done(step) => return Ok(step),
-                Known::Assures(verdict) => {
-                    work.verdict = verdict as u8;
-                    program = Program::Assure;
-                }
-            },
+            Fate::Goes => return known::<B, T, ENTRY>(bytes, tables, work, &real, (handle, flow), now_ns),
             Fate::Over => {}
             Fate::Rescued => work.stale = table | STALE_RESCUED,
-            Fate::Dropped => return Err(Verdict::DropRealGone),
-            Fate::Reset => return Ok(Step::Next(Program::Reset, work)),
+            Fate::Dropped => return Err(Verdict::DropRealGone.into()),
+            Fate::Reset => return Err(Unserved::Next(Program::Reset)),
         }
     }
-    Ok(Step::Next(program, work))
+    Err(Unserved::Next(Program::Schedule))
 }
 
 /// Whether something is the matter with a flow, so that [`fate`] has to be asked.
 #[inline(always)]
-fn is_doubtful(flow: &Flow, real: &Real, work: &Work, now_ns: u64) -> bool {
-    real.flags & REAL_AVAILABLE == 0 || now_ns >= flow.expires_ns || (is_tcp(&work.key) && opens(work))
+fn is_doubtful<const ENTRY: bool>(flow: &Flow, real: &Real, work: &Work, now_ns: u64) -> bool {
+    let begins = if is_tcp(&work.key) {
+        opens::<ENTRY>(work)
+    } else {
+        !ENTRY && is_sctp(&work.key) && sctp_state::begins(work.tcp_flags)
+    };
+    real.flags & REAL_AVAILABLE == 0 || now_ns >= flow.expires_ns || begins
 }
 
-/// Whether the packet may open a flow: any but a TCP segment without SYN, or with RST.
+/// Whether the packet may open a flow: any but a TCP segment without SYN, or with RST, and those of SCTP
+/// without the mark.
 #[inline(always)]
-pub(crate) fn opens(work: &Work) -> bool {
-    !is_tcp(&work.key) || work.tcp_flags as u8 & (SYN | RST) == SYN
-}
-
-/// What became of a packet of a known flow.
-enum Known {
-    Done(Step),
-    /// It establishes a connection under a template; the verdict once it has left.
-    Assures(Verdict),
+pub(crate) fn opens<const ENTRY: bool>(work: &Work) -> bool {
+    let marked = !ENTRY && work.marks & MARK_OPENS != 0;
+    if is_tcp(&work.key) {
+        work.tcp_flags as u8 & (SYN | RST) == SYN || marked
+    } else {
+        ENTRY || !is_sctp(&work.key) || marked
+    }
 }
 
 /// Serves a packet of a known flow.
 #[inline(always)]
-fn known<B: Bytes, T: Tables>(
+fn known<B: Bytes, T: Tables, const ENTRY: bool>(
     bytes: &mut B,
     tables: &T,
-    work: &Work,
+    work: &mut Work,
     real: &Real,
     (handle, mut flow): (T::Flow, Flow),
     now_ns: u64,
-) -> Result<Known, Verdict> {
+) -> Result<Outcome, Unserved> {
     let settings = tables.settings().ok_or(Verdict::DropInternal)?;
     let before = flow;
-    advance(&mut flow, work, settings, now_ns);
+    advance::<ENTRY>(&mut flow, work, settings, now_ns);
     if (flow.flags ^ before.flags) & FLOW_INACTIVE != 0 {
         tables.add_load(flow.real, shift(&flow));
     }
     let mut verdict = Verdict::ForwardKnown;
     let mut assures = false;
-    if flow.flags & FLOW_EMBRYONIC != 0 && has_proved_itself(&flow, work) {
+    if flow.flags & FLOW_EMBRYONIC != 0 && has_proved_itself::<ENTRY>(&flow, work) {
         verdict = promote(tables, work, handle, &mut flow, settings, now_ns);
-        assures = flow.flags & FLOW_CONTROLLED != 0 && is_tcp(&work.key);
+        let may_assure = is_tcp(&work.key) || (!ENTRY && is_sctp(&work.key));
+        assures = flow.flags & FLOW_CONTROLLED != 0 && may_assure;
     } else {
         tables.set_flow(handle, &flow);
     }
+    if !ENTRY {
+        remember(tables, work, flow.real, now_ns);
+    }
     tables.count_in(flow.real, work.ip_len, false);
     if assures {
-        return Ok(Known::Assures(verdict));
+        work.verdict = verdict as u8;
+        return Err(Unserved::Next(Program::Assure));
     }
-    Ok(Known::Done(deliver(bytes, tables, work, real, verdict)))
+    send(bytes, tables, work, real, verdict)
 }
 
 /// Counts the packet, moves the state on and restarts the timer.
 #[inline(always)]
-pub(crate) fn advance(flow: &mut Flow, work: &Work, settings: &Settings, now_ns: u64) {
+pub(crate) fn advance<const ENTRY: bool>(flow: &mut Flow, work: &Work, settings: &Settings, now_ns: u64) {
     let timeout_ns = if is_tcp(&work.key) {
         flow.state = tcp_state::next(flow.state, work.tcp_flags as u8);
         let active = tcp_state::is_active(flow.state);
         flow.flags = (flow.flags & !FLOW_INACTIVE) | if active { 0 } else { FLOW_INACTIVE };
         tcp_state::timeout_ns(settings, flow.state)
+    } else if !ENTRY && is_sctp(&work.key) {
+        flow.state = sctp_state::next(flow.state, work.tcp_flags, sctp_direction(flow));
+        let active = sctp_state::is_active(flow.state);
+        flow.flags = (flow.flags & !FLOW_INACTIVE) | if active { 0 } else { FLOW_INACTIVE };
+        sctp_state::timeout_ns(settings, flow.state)
     } else {
         settings.udp_timeout_ns
     };
     flow.packets = flow.packets.saturating_add(1);
     flow.expires_ns = now_ns.wrapping_add(timeout_ns);
+}
+
+/// Which rows of the table a packet from the client follows.
+#[inline(always)]
+fn sctp_direction(flow: &Flow) -> Direction {
+    if flow.flags & FLOW_NO_OUTPUT != 0 { Direction::InputOnly } else { Direction::Input }
 }
 
 /// What a change between active and inactive does to the real server's load.
@@ -152,10 +189,13 @@ fn shift(flow: &Flow) -> Load {
     }
 }
 
-/// A TCP flow proves itself by finishing the handshake, any other by a second packet.
+/// A TCP or SCTP flow proves itself by finishing the handshake, any other by a second packet.
 #[inline(always)]
-fn has_proved_itself(flow: &Flow, work: &Work) -> bool {
-    !is_tcp(&work.key) || flow.state == TcpState::Established as u8
+fn has_proved_itself<const ENTRY: bool>(flow: &Flow, work: &Work) -> bool {
+    if is_tcp(&work.key) {
+        return flow.state == TcpState::Established as u8;
+    }
+    ENTRY || !is_sctp(&work.key) || sctp_state::is_active(flow.state)
 }
 
 /// Moves a flow to the established table. When that is full the flow stays where it is, and from now on

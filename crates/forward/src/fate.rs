@@ -4,7 +4,8 @@
 //! Established flows of a real server that is there never come here.
 
 use crate::enter::opens;
-use crate::packet::{Work, is_tcp};
+use crate::packet::{Work, is_sctp, is_tcp};
+use crate::sctp_state;
 use crate::tables::Tables;
 use crate::tcp_state;
 use abi::{
@@ -34,7 +35,7 @@ pub enum Fate {
 
 /// What becomes of a flow that has ended, whose real server was deleted, or that meets a SYN.
 #[inline(always)]
-pub fn of<T: Tables>(
+pub fn of<T: Tables, const ENTRY: bool>(
     tables: &T,
     settings: &Settings,
     flow: &Flow,
@@ -47,9 +48,12 @@ pub fn of<T: Tables>(
     }
     let expire_nodest = settings.sysctls.switches & SYSCTL_EXPIRE_NODEST_CONN != 0;
     if real.flags & REAL_AVAILABLE == 0 {
-        return of_gone(expire_nodest, real, work);
+        return of_gone::<ENTRY>(expire_nodest, real, work);
     }
-    if !is_tcp(&work.key) || !opens(work) {
+    if !ENTRY && is_sctp(&work.key) {
+        return of_association(settings, flow, real, work);
+    }
+    if !is_tcp(&work.key) || !opens::<ENTRY>(work) {
         return Fate::Goes;
     }
     if (expire_nodest && real.weight == 0) || is_reusable(settings.sysctls.conn_reuse_mode, flow) {
@@ -63,7 +67,7 @@ pub fn of<T: Tables>(
 
 /// The real server was deleted.
 #[inline(always)]
-fn of_gone(expire_nodest: bool, real: &Real, work: &Work) -> Fate {
+fn of_gone<const ENTRY: bool>(expire_nodest: bool, real: &Real, work: &Work) -> Fate {
     if expire_nodest {
         return Fate::Over;
     }
@@ -72,12 +76,23 @@ fn of_gone(expire_nodest: bool, real: &Real, work: &Work) -> Fate {
     }
     // IPVS drops here as well (expire_nodest_conn 0). Better: a client that opens a connection anew gets another real
     // server at once.
-    if opens(work) {
+    if opens::<ENTRY>(work) {
         return Fate::Over;
     }
     // To reset who resets would be an endless exchange (RFC 9293, section 3.10.7.1).
-    let resets = real.flags & REAL_GONE_RESET != 0 && work.tcp_flags as u8 & RST == 0;
+    let resets = is_tcp(&work.key) && real.flags & REAL_GONE_RESET != 0 && work.tcp_flags as u8 & RST == 0;
     if resets { Fate::Reset } else { Fate::Dropped }
+}
+
+/// An SCTP association: INIT on a closed one opens another.
+#[inline(always)]
+fn of_association(settings: &Settings, flow: &Flow, real: &Real, work: &Work) -> Fate {
+    let expire_nodest = settings.sysctls.switches & SYSCTL_EXPIRE_NODEST_CONN != 0;
+    let reusable = settings.sysctls.conn_reuse_mode != 0
+        && flow.flags & FLOW_CONTROLLED == 0
+        && sctp_state::is_reusable(flow.state);
+    let over = (expire_nodest && real.weight == 0) || reusable;
+    if over && sctp_state::begins(work.tcp_flags) { Fate::Over } else { Fate::Goes }
 }
 
 /// Whether a SYN on a flow in this state opens a new connection, which may go to another real server. One under a

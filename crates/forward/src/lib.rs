@@ -12,7 +12,7 @@
 //! [`decide`] is the whole path. The eBPF side runs it in the programs of [`abi::Program`], cut where [`Step`] says:
 //! [`enter`] serves known flows, [`place`] and [`place_persistent`] choose for new ones, [`track`] tracks them,
 //! [`assure`] marks templates, [`call`] reads the Call-ID of SIP, [`answer`] sends ICMP errors, [`reset()`] TCP resets,
-//! [`tunnel()`] encapsulates.
+//! [`tunnel()`] encapsulates; [`fragment()`], [`sctp()`] and [`related()`] serve what is not a whole packet of TCP or UDP.
 //!
 //! Invariants: scheduling never sees bytes; rewriting never sees tables.
 #![no_std]
@@ -35,27 +35,34 @@ mod deliver;
 mod enter;
 mod fate;
 pub mod find;
+pub mod fragment;
 pub mod hash;
 mod link;
 pub mod mtu;
 mod packet;
 pub mod persist;
 mod place;
+mod related;
 mod reset;
 mod rewrite;
 pub mod schedule;
+mod sctp;
+pub mod sctp_state;
 pub mod sip;
 pub mod tables;
 pub mod tcp_state;
 mod tunnel;
 
 pub use answer::{Resize, answer};
-pub use decide::{Outcome, Step, decide};
+pub use decide::{Onward, Outcome, Step, decide};
 pub use enter::enter;
+pub use fragment::fragment;
 pub use packet::{Work, is_tcp};
 pub use persist::assure;
 pub use place::{place, place_persistent, track};
+pub use related::related;
 pub use reset::reset;
+pub use sctp::sctp;
 pub use sip::call;
 pub use tables::Tables;
 pub use tunnel::tunnel;

@@ -1,6 +1,6 @@
 //! From bytes to the few facts that decisions need.
 
-use abi::{Address, FlowKey, Verdict, protocol};
+use abi::{Address, FlowKey, Program, Verdict, protocol};
 use bytemuck::{Pod, Zeroable};
 use wire::{Bytes, Short, ethernet, ipv4, ipv6, tcp};
 
@@ -31,11 +31,24 @@ pub struct Work {
     /// Number of the verdict that the next program is to carry out: which answer to send, or what to count
     /// when the packet has left.
     pub verdict: u8,
-    /// Flag byte of the TCP header, or 0.
+    /// Flag byte of the TCP header; of SCTP, the number of the [`crate::sctp_state::Event`]; or 0.
     pub tcp_flags: u32,
     /// TTL or hop limit as received.
     pub ttl: u32,
+    /// `MARK_*` bits; none of them for what the entry serves itself.
+    pub marks: u32,
+    /// Identification of the datagram that the packet is a piece of.
+    pub identification: u32,
 }
+
+/// The packet is the first piece of a fragmented datagram.
+pub const MARK_FIRST_PIECE: u32 = 1;
+/// The packet is a later piece: there is no transport header in it.
+pub const MARK_LATER_PIECE: u32 = 2;
+/// The packet is an ICMP error about its flow: ports stand in the quoted header only.
+pub const MARK_ICMP_ERROR: u32 = 4;
+/// Whatever its flags, the packet may open a flow.
+pub const MARK_OPENS: u32 = 8;
 
 impl Work {
     /// Offset of the network header. It is at most 22; the mask says so to the verifier, which cannot know
@@ -44,6 +57,21 @@ impl Work {
     #[must_use]
     pub const fn l3(&self) -> usize {
         (self.l3 & 31) as usize
+    }
+
+    /// Offset of the transport header, or of the fragment header of a piece. Six extension headers of 2,056 bytes
+    /// behind the longest link and network headers end below the mask.
+    #[inline(always)]
+    #[must_use]
+    pub const fn l4(&self) -> usize {
+        (self.l4 & 0x3fff) as usize
+    }
+
+    /// Bytes of the IP packet from `offset` of the frame on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn room(&self, offset: usize) -> usize {
+        (self.ip_len as usize).wrapping_add(self.l3()).saturating_sub(offset)
     }
 }
 
@@ -70,7 +98,26 @@ pub trait Network: Copy {
     ///
     /// # Errors
     /// The verdict, when the packet cannot be balanced.
-    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Work, Verdict>;
+    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Read, Verdict>;
+}
+
+/// What was read, and the program that serves it, if that is not the entry: it has addresses, lengths and offsets then.
+pub type Read = (Work, Option<Program>);
+
+/// Why a program does not serve a packet itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// It cannot be balanced.
+    Stop(Verdict),
+    /// Another program can.
+    Next(Program),
+}
+
+impl From<Verdict> for Unserved {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        Self::Stop(verdict)
+    }
 }
 
 /// Whether the flow is a TCP connection.
@@ -78,6 +125,24 @@ pub trait Network: Copy {
 #[must_use]
 pub const fn is_tcp(key: &FlowKey) -> bool {
     key.protocol == protocol::TCP as u32
+}
+
+/// Whether the flow is an SCTP association.
+#[inline(always)]
+#[must_use]
+pub const fn is_sctp(key: &FlowKey) -> bool {
+    key.protocol == protocol::SCTP as u32
+}
+
+/// Checks that the frame has the hardware addresses that are replaced at the end. The entry has read them; but once a
+/// program behind it has read a later byte, the compiler knows that they are there and drops the check when they are
+/// written, which the verifier wants to see.
+///
+/// # Errors
+/// The verdict, when it has not.
+#[inline(always)]
+pub fn has_addresses<B: Bytes>(bytes: &B) -> Result<(), Verdict> {
+    bytes.get::<12>(0).map(|_| ()).map_err(truncated)
 }
 
 /// Reads the link-layer header.
@@ -111,21 +176,22 @@ impl Network for ipv4::Header {
     }
 
     #[inline(always)]
-    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Work, Verdict> {
+    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Read, Verdict> {
         let header_len = self.header_len();
         let ip_len = u32::from(self.total_len());
         if self.version() != 4 || header_len < ipv4::HEADER_LEN || (ip_len as usize) < header_len {
             return Err(Verdict::DropBadLength);
-        }
-        if self.is_fragment() {
-            return Err(Verdict::PassFragment);
         }
         let l4 = l3.wrapping_add(header_len);
         if l4 > bytes.len() {
             return Err(Verdict::DropTruncated);
         }
         let key = key(Address::v4(self.source()), Address::v4(self.destination()), self.protocol());
-        ports(bytes, work(key, ip_len, l3, l4, self.ttl()))
+        let work = work(key, ip_len, l3, l4, self.ttl());
+        if self.is_fragment() {
+            return Ok((work, Some(Program::Fragment)));
+        }
+        ports(bytes, work)
     }
 }
 
@@ -141,7 +207,7 @@ impl Network for ipv6::Header {
     }
 
     #[inline(always)]
-    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Work, Verdict> {
+    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Read, Verdict> {
         if self.version() != 6 {
             return Err(Verdict::DropBadLength);
         }
@@ -158,9 +224,14 @@ impl Network for ipv6::Header {
                     return Err(Verdict::DropBadLength);
                 }
                 let key = key(source, destination, protocol);
-                ports(bytes, work(key, ip_len, l3, offset, self.hop_limit()))
+                let work = work(key, ip_len, l3, offset, self.hop_limit());
+                ports(bytes, work)
             }
-            ipv6::Chain::Fragment => Err(Verdict::PassFragment),
+            ipv6::Chain::Fragment { offset } => {
+                let key = key(source, destination, ipv6::NEXT_FRAGMENT);
+                let work = work(key, ip_len, l3, offset, self.hop_limit());
+                Ok((work, Some(Program::Fragment)))
+            }
             ipv6::Chain::TooDeep => Err(Verdict::PassTooDeep),
         }
     }
@@ -177,6 +248,7 @@ fn work(key: FlowKey, ip_len: u32, l3: usize, l4: usize, ttl: u8) -> Work {
     Work { key, ip_len, l3: l3 as u16, l4: l4 as u16, ttl: u32::from(ttl), ..EMPTY }
 }
 
+/// Nothing read yet.
 const EMPTY: Work = Work {
     key: FlowKey {
         client: Address([0; 4]),
@@ -194,11 +266,13 @@ const EMPTY: Work = Work {
     verdict: 0,
     tcp_flags: 0,
     ttl: 0,
+    marks: 0,
+    identification: 0,
 };
 
 /// Reads the ports, and the flags of TCP.
 #[inline(always)]
-fn ports<B: Bytes>(bytes: &B, mut work: Work) -> Result<Work, Verdict> {
+fn ports<B: Bytes>(bytes: &B, mut work: Work) -> Result<Read, Verdict> {
     let l4 = work.l4 as usize;
     // A length that says more than the frame holds would send a lie to the real server.
     if !bytes.holds((work.l3 as usize).wrapping_add(work.ip_len as usize)) {
@@ -221,8 +295,10 @@ fn ports<B: Bytes>(bytes: &B, mut work: Work) -> Result<Work, Verdict> {
         }
         work.key.client_port_be = header.source_be;
         work.key.virtual_port_be = header.destination_be;
+    } else if work.key.protocol == u32::from(protocol::SCTP) {
+        return Ok((work, Some(Program::Sctp)));
     } else {
-        return Err(Verdict::PassProtocol);
+        return Ok((work, Some(Program::Related)));
     }
-    Ok(work)
+    Ok((work, None))
 }

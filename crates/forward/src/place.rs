@@ -4,7 +4,8 @@ use crate::decide::Step;
 use crate::deliver::{deliver, is_reachable};
 use crate::enter::{advance, opens};
 use crate::find::{FTP_BE, FTP_DATA_BE};
-use crate::packet::{STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp};
+use crate::fragment::{leave_to_host, remember};
+use crate::packet::{MARK_ICMP_ERROR, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp};
 use crate::tables::Tables;
 use crate::{bind, find, persist, schedule};
 use abi::{
@@ -15,6 +16,8 @@ use wire::Bytes;
 use wire::tcp::RST;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Time-out of a flow before its first packet has moved its state [`ip_vs_conn.c`, `ip_vs_conn_new`].
+const NEW_FLOW_NS: u64 = 3 * SECOND_NS;
 
 /// Serves a packet of no known flow: looks up the service, schedules, tracks, rewrites.
 #[inline(always)]
@@ -25,14 +28,17 @@ pub fn place<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
     }
     forget_stale(tables, work);
     let Some(service) = find::service(tables, &work.key) else {
+        leave_to_host(tables, work, now_ns);
         return Step::stop(tables, Verdict::PassNoService);
     };
     if work.key.client_port_be == FTP_DATA_BE {
+        leave_to_host(tables, work, now_ns);
         return Step::stop(tables, Verdict::PassFtpData);
     }
     let overflow = now_ns < tables.overflow_until_ns();
-    let opens = opens(work) || is_sloppy(tables, work);
+    let opens = opens::<false>(work) || is_sloppy(tables, work);
     if !opens && !overflow {
+        leave_to_host(tables, work, now_ns);
         return Step::stop(tables, Verdict::PassNoFlow);
     }
     if opens && is_dropped(tables) {
@@ -82,7 +88,7 @@ pub fn place_persistent<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Step
     }
     let mut flags = 0;
     let mut verdict = Verdict::ForwardStateless;
-    if opens(work) || is_sloppy(tables, work) {
+    if opens::<false>(work) || is_sloppy(tables, work) {
         verdict = of_new_flow(&service, work);
         let controls = verdict == Verdict::ForwardNew;
         if template.keep(tables, &service, index, controls, now_ns) {
@@ -198,6 +204,7 @@ pub fn track<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
         }
         bind::bind(tables, work.real, &real, &flow);
     }
+    remember(tables, work, work.real, now_ns);
     tables.count_in(work.real, work.ip_len, verdict != Verdict::ForwardStateless);
     deliver(bytes, tables, work, &real, verdict)
 }
@@ -210,6 +217,11 @@ fn open<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Option<Flow> {
     let state = if is_tcp(&work.key) { TcpState::None as u8 } else { UDP_STATE };
     let opened_s = now_ns.checked_div(SECOND_NS).unwrap_or_default() as u32;
     let mut flow = Flow { real: work.real, state, flags, opened_s, ..Flow::default() };
-    advance(&mut flow, work, settings, now_ns);
+    if work.marks & MARK_ICMP_ERROR != 0 {
+        // No packet of the flow itself has come: it stays as it was made, with the time-out of a new one.
+        flow.expires_ns = now_ns.wrapping_add(NEW_FLOW_NS);
+    } else {
+        advance::<false>(&mut flow, work, settings, now_ns);
+    }
     Some(flow)
 }

@@ -1,6 +1,6 @@
 //! What the core asks of the state around it.
 
-use abi::{Address, Answers, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, Slot};
+use abi::{Address, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey, Settings, Slot};
 use wire::Bytes;
 
 /// The tables. In the kernel these are BPF maps; a look-up that finds nothing is `None`, never an error.
@@ -50,6 +50,10 @@ pub trait Tables {
     fn call_hash(&self) -> Address;
     /// Keeps the Call-ID for listings, under the key of its template.
     fn insert_call(&self, key: &FlowKey);
+    /// Where the later pieces of a datagram go; the key is that of [`Fragment`].
+    fn fragment(&self, key: &FlowKey) -> Option<Fragment>;
+    /// Adds or replaces that.
+    fn insert_fragment(&self, key: &FlowKey, fragment: &Fragment);
 
     /// The service with this key.
     fn service(&self, key: &ServiceKey) -> Option<Service>;

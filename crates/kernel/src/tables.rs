@@ -3,7 +3,9 @@
 use crate::loads::Loads;
 use crate::map::{Map, TableError};
 use crate::table::{Array, HashTable, PerCpuArray};
-use abi::{Call, Counters, Flow, FlowKey, Limits, Real, Service, ServiceKey, Settings, Shared, Slot};
+use abi::{
+    Call, Counters, Flow, FlowKey, Fragment, Limits, Real, Service, ServiceKey, Settings, Shared, Slot,
+};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -41,11 +43,13 @@ pub struct Tables {
     pub templates: HashTable<FlowKey, Flow>,
     /// Call-IDs of those that are keyed by one.
     pub calls: HashTable<FlowKey, Call>,
+    /// Notes of first pieces, for the later ones.
+    pub fragments: HashTable<FlowKey, Fragment>,
 }
 
 /// Maps that live as long as the tables do: pinned, and adopted by the next daemon. `SCRATCH` and `PROGRAMS` belong to
 /// one load of the programs instead.
-pub(crate) const LASTING: [&str; 16] = [
+pub(crate) const LASTING: [&str; 17] = [
     "SETTINGS",
     "SHARED",
     "VIP_FILTER",
@@ -61,6 +65,7 @@ pub(crate) const LASTING: [&str; 16] = [
     "ESTABLISHED",
     "TEMPLATES",
     "CALLS",
+    "FRAGMENTS",
     "ANSWERS",
 ];
 
@@ -68,7 +73,7 @@ pub(crate) const LASTING: [&str; 16] = [
 pub(crate) const PROGRAMS: &str = "PROGRAMS";
 
 /// How many entries each configurable map has, and the name of the limit that says so.
-pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 11] {
+pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 12] {
     [
         ("SERVICES", limits.services_max, "services_max"),
         ("CURSORS", limits.services_max, "services_max"),
@@ -81,6 +86,7 @@ pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 11] 
         ("ESTABLISHED", limits.established_flows_max, "established_flows_max"),
         ("TEMPLATES", limits.templates_max, "templates_max"),
         ("CALLS", limits.templates_max, "templates_max"),
+        ("FRAGMENTS", limits.fragments_max, "fragments_max"),
     ]
 }
 
@@ -109,6 +115,7 @@ impl Tables {
             established: HashTable::new(take("ESTABLISHED")?)?,
             templates: HashTable::new(take("TEMPLATES")?)?,
             calls: HashTable::new(take("CALLS")?)?,
+            fragments: HashTable::new(take("FRAGMENTS")?)?,
         })
     }
 }

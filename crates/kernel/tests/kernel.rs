@@ -15,6 +15,7 @@ const LIMITS: Limits = Limits {
     embryonic_flows_max: 1024,
     established_flows_max: 20_000,
     templates_max: 100,
+    fragments_max: 1024,
 };
 
 /// A bpffs mounted on a temporary directory, unmounted on drop.

@@ -249,7 +249,6 @@ impl Model {
         let scheduler = check::names(spec)?;
         check::virtual_address(id)?;
         check::persistence(id, spec)?;
-        supported::service(id)?;
         self.check_services(self.services.len() + 1 + self.marks.len())?;
         let policy = PolicyChoices::default();
         let entry = ServiceEntry { spec: spec.clone(), scheduler, policy, reals: IndexMap::new() };
@@ -276,7 +275,6 @@ impl Model {
         let entry = self.services.get_mut(id).ok_or_else(|| no_such_service(id))?;
         let scheduler = check::names(spec)?;
         check::persistence(id, spec)?;
-        supported::service(id)?;
         if scheduler == Scheduler::Mh {
             check::mh_reals(id, entry.reals.len(), &self.options)?;
         }

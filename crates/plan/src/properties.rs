@@ -412,7 +412,7 @@ fn what_this_release_lacks_is_said() {
     let address = |protocol, port| ServiceId::Address { protocol, address: [192, 0, 2, 1].into(), port };
     let tcp = address(api::Protocol::Tcp, 80);
     let sctp = Change::AddService { service: address(api::Protocol::Sctp, 80), spec: service_spec("rr") };
-    assert_eq!(refused(&[], sctp), RefusalKind::Unsupported);
+    Model::new(small_options()).apply(&sctp).expect("SCTP is served");
     for (timeout_s, mask) in [(0, u32::MAX), (crate::TIMEOUT_S_MAX + 1, u32::MAX)] {
         let persistence = Some(api::Persistence { timeout_s, mask });
         let spec = api::ServiceSpec { persistence, ..service_spec("rr") };

@@ -3,7 +3,8 @@
 use crate::ring::Entry;
 use crate::{Options, TableSize, Tables};
 use abi::{
-    Address, Answers, Flow, FlowKey, Limits, Load, Real, Service, ServiceKey, Settings, Slot, Verdict,
+    Address, Answers, Flow, FlowKey, Fragment, Limits, Load, Real, Service, ServiceKey, Settings, Slot,
+    Verdict,
 };
 use api::{
     Change, Forwarding, Gone, PolicyChoices, Protocol, RealId, RealSpec, SchedulerFlags, ServiceId,
@@ -183,6 +184,10 @@ impl forward::Tables for Simulated {
         Address::default()
     }
     fn insert_call(&self, _: &FlowKey) {}
+    fn fragment(&self, _: &FlowKey) -> Option<Fragment> {
+        None
+    }
+    fn insert_fragment(&self, _: &FlowKey, _: &Fragment) {}
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.tables.services.get(key).copied()
     }

@@ -3,20 +3,10 @@
 //! Valid for IPVS, refused here. This file shrinks: when the packet path learns something, its paragraph
 //! goes. Rules that stay for ever are in `check.rs`.
 
-use api::{Forwarding, Protocol, RealId, RealSpec, Refusal, RefusalKind, ServiceId};
+use api::{Forwarding, RealId, RealSpec, Refusal, RefusalKind};
 
 fn unsupported(message: impl Into<String>) -> Refusal {
     Refusal::new(RefusalKind::Unsupported, message)
-}
-
-/// Refuses a service that cannot be served yet.
-pub(crate) fn service(id: &ServiceId) -> Result<(), Refusal> {
-    match *id {
-        ServiceId::Address { protocol: Protocol::Sctp, .. } => {
-            Err(unsupported(format!("{id}: SCTP is not in this release; use TCP or UDP")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Refuses a real server that cannot be reached yet.

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use abi::{
-    Address, Answers, Call, Counters, Flow, FlowKey, Load, Real, Service, ServiceKey, Settings, SipScratch,
-    Slot, Verdict, vip_filter_bit,
+    Address, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey, Settings,
+    SipScratch, Slot, Verdict, vip_filter_bit,
 };
 use forward::Tables;
 use forward::tables::{SCAN_MAX, Scan};
@@ -49,6 +49,7 @@ pub struct MemoryTables {
     templates: RefCell<BTreeMap<FlowKey, Flow>>,
     calls: RefCell<BTreeMap<FlowKey, Call>>,
     sip: RefCell<SipScratch>,
+    fragments: RefCell<BTreeMap<FlowKey, Fragment>>,
     verdicts: RefCell<BTreeMap<Verdict, u64>>,
     taken_back: Cell<u64>,
     progressed_ns: RefCell<BTreeMap<u32, u64>>,
@@ -78,6 +79,7 @@ impl MemoryTables {
             templates: RefCell::new(tables.templates.iter().copied().collect()),
             calls: RefCell::default(),
             sip: RefCell::default(),
+            fragments: RefCell::default(),
             verdicts: RefCell::default(),
             taken_back: Cell::default(),
             progressed_ns: RefCell::new((0..).zip(tables.progress.iter().copied()).collect()),
@@ -289,6 +291,14 @@ impl Tables for MemoryTables {
 
     fn insert_call(&self, key: &FlowKey) {
         self.calls.borrow_mut().insert(*key, self.sip.borrow().call);
+    }
+
+    fn fragment(&self, key: &FlowKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn insert_fragment(&self, key: &FlowKey, fragment: &Fragment) {
+        self.fragments.borrow_mut().insert(*key, *fragment);
     }
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {

@@ -109,6 +109,9 @@ fn tables(seed: u64) -> Tables {
         ("udp 192.0.2.10:53", "10.0.1.", "udp 198.51.100.1:{} > 192.0.2.10:53"),
         ("tcp [2001:db8::10]:80", "fd00::", "tcp [2001:db8:1::1]:{} > [2001:db8::10]:80"),
         ("udp [2001:db8::10]:53", "fd01::", "udp [2001:db8:1::1]:{} > [2001:db8::10]:53"),
+        ("sctp 192.0.2.10:36412", "10.0.6.", "sctp 198.51.100.1:{} > 192.0.2.10:36412"),
+        ("sctp [2001:db8::10]:36412", "fd06::", "sctp [2001:db8:1::1]:{} > [2001:db8::10]:36412"),
+        ("udp 192.0.2.10:500", "10.0.7.", "udp 198.51.100.1:{} > 192.0.2.10:500"),
         ("udp 192.0.2.10:5060", "10.0.2.", "udp 198.51.100.1:{} > 192.0.2.10:5060"),
         ("tcp 192.0.2.10:21", "10.0.3.", "tcp 198.51.100.1:{} > 192.0.2.10:21"),
         ("tcp 192.0.2.10:0", "10.0.4.", "tcp 198.51.100.1:{} > 192.0.2.10:443"),
@@ -122,7 +125,7 @@ fn tables(seed: u64) -> Tables {
         }
         let reals: Vec<Real> =
             (1..=numbers.below(6)).filter_map(|last| real(&mut numbers, prefix, last)).collect();
-        for port in [1, 40_000] {
+        for port in [if at.ends_with(":500") { 500 } else { 1 }, 40_000] {
             let Some(of) = reals.get(numbers.below(8) as usize) else { continue };
             tables.flows.push(random_flow(&mut numbers, flow, port, of.address, established_full));
         }
@@ -188,7 +191,14 @@ fn persistence(numbers: &mut Numbers, service: &mut Service, templates: &mut Vec
 
 fn settings(numbers: &mut Numbers) -> BTreeMap<String, u32> {
     let mut settings = BTreeMap::from([("conn_reuse_mode".to_owned(), numbers.below(4) as u32)]);
-    for switch in ["expire_nodest_conn", "sloppy_tcp", "cache_bypass", "expire_quiescent_template"] {
+    for switch in [
+        "expire_nodest_conn",
+        "sloppy_tcp",
+        "sloppy_sctp",
+        "schedule_icmp",
+        "cache_bypass",
+        "expire_quiescent_template",
+    ] {
         if numbers.one_in(4) {
             settings.insert(switch.to_owned(), 1);
         }
@@ -230,8 +240,13 @@ fn real(numbers: &mut Numbers, prefix: &str, last: u64) -> Option<Real> {
 }
 
 fn random_flow(numbers: &mut Numbers, form: &str, port: u16, real: IpAddr, full: bool) -> Flow {
-    let tcp = form.starts_with("tcp");
-    let state = if tcp { STATES[numbers.below(STATES.len() as u64) as usize] } else { "UDP" };
+    let state = if form.starts_with("tcp") {
+        STATES[numbers.below(STATES.len() as u64) as usize]
+    } else if form.starts_with("sctp") {
+        abi::SCTP_STATES[numbers.below(abi::SCTP_STATES.len() as u64) as usize].0
+    } else {
+        "UDP"
+    };
     let embryonic = full || numbers.one_in(2);
     Flow {
         flow: form.replace("{}", &port.to_string()),

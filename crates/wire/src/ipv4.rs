@@ -71,6 +71,20 @@ impl Header {
         self.word(Word::Fragment) & 0x3fff != 0
     }
 
+    /// Identification: the same in all pieces of a datagram.
+    #[inline(always)]
+    #[must_use]
+    pub const fn identification(&self) -> u16 {
+        (self.word(Word::Fragment) >> 16) as u16
+    }
+
+    /// Where this piece belongs in the datagram, in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment_offset(&self) -> u32 {
+        (self.word(Word::Fragment) & 0x1fff) << 3
+    }
+
     /// Time to live.
     #[inline(always)]
     #[must_use]

@@ -107,9 +107,44 @@ pub enum Chain {
         offset: usize,
     },
     /// At a fragment header that says: more pieces, or not the first one.
-    Fragment,
+    Fragment {
+        /// Its offset in the frame.
+        offset: usize,
+    },
     /// Not within [`EXTENSIONS_MAX`] headers.
     TooDeep,
+}
+
+/// A fragment header (RFC 8200 section 4.5).
+///
+/// ```text
+///  0      1     2              4
+/// | next | 0   | offset |  |M | identification |
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Type of the header that follows it in the first piece.
+    pub next: u8,
+    /// Where this piece belongs in the fragmentable part, in bytes.
+    pub offset: u32,
+    /// The same in all pieces of a datagram.
+    pub identification: u32,
+}
+
+/// Length of a fragment header, in bytes.
+pub const FRAGMENT_LEN: usize = 8;
+
+impl Piece {
+    /// Reads the fragment header at `offset`.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends inside it.
+    #[inline(always)]
+    pub fn read<B: Bytes>(bytes: &B, offset: usize) -> Result<Self, Short> {
+        let [next, _, hi, lo, a, b, c, d] = bytes.get::<FRAGMENT_LEN>(offset)?;
+        let place = u16::from_be_bytes([hi, lo]) & 0xfff8;
+        Ok(Self { next, offset: place as u32, identification: u32::from_be_bytes([a, b, c, d]) })
+    }
 }
 
 /// Follows the extension headers from `next`, whose header is at `offset`.
@@ -135,7 +170,7 @@ pub fn transport<B: Bytes>(bytes: &B, next: u8, offset: usize) -> Result<Chain, 
                 let [next, _, hi, lo] = bytes.get::<4>(offset)?;
                 // An "atomic" fragment (RFC 6946) is whole: offset 0 and no more to come.
                 if u16::from_be_bytes([hi, lo]) & 0xfff9 != 0 {
-                    return Ok(Chain::Fragment);
+                    return Ok(Chain::Fragment { offset });
                 }
                 protocol = next;
                 offset = offset.wrapping_add(8);

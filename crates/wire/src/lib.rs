@@ -20,8 +20,10 @@
 mod bytes;
 pub mod checksum;
 pub mod ethernet;
+pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod sctp;
 pub mod tcp;
 
 pub use bytes::{Bytes, Short};

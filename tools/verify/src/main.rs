@@ -17,6 +17,7 @@ const LIMITS: Limits = Limits {
     embryonic_flows_max: 1024,
     established_flows_max: 1024,
     templates_max: 1024,
+    fragments_max: 1024,
 };
 
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use abi::{Counters, FlowKey, Load, Verdict, protocol};
+use abi::{Counters, FlowKey, Load, Verdict};
 
 use super::compile::{DIRECTOR_MAC, SECOND_NS, state};
 use super::{Compiled, FlowAfter, FlowIs, StatsAdded, Step};
@@ -51,27 +51,23 @@ impl Step {
         self.input.parse::<Packet>().map_err(|error| format!("in: {error}"))
     }
 
-    /// The key of the packet's flow, where it has one.
+    /// The key of the packet's flow, where it has one. Of an ICMP error it is that of the quoted packet, whose
+    /// source is the VIP.
     #[must_use]
     pub fn key(&self) -> Option<FlowKey> {
         let packet = self.packet().ok()?;
-        let ip = headers(&packet).find(|header| is_ip(header))?;
-        let ports = headers(&packet).find(|header| matches!(header.kind.word, "tcp" | "udp"))?;
-        let field = |header: &Header, name: &str| header.fields.get(name).copied().unwrap_or(0);
-        let address = |name: &str| {
-            if ip.kind.word == "ip4" {
-                abi::Address::v4((field(ip, name) as u32).to_be_bytes())
-            } else {
-                abi::Address::v6(field(ip, name).to_be_bytes())
+        let error = headers(&packet).position(|header| matches!(header.kind.word, "icmp" | "icmp6"));
+        let key = key_of(headers(&packet).skip(error.unwrap_or(0)))?;
+        Some(if error.is_none() {
+            key
+        } else {
+            FlowKey {
+                client: key.virtual_address,
+                virtual_address: key.client,
+                client_port_be: key.virtual_port_be,
+                virtual_port_be: key.client_port_be,
+                ..key
             }
-        };
-        let number = if ports.kind.word == "tcp" { protocol::TCP } else { protocol::UDP };
-        Some(FlowKey {
-            client: address("src"),
-            virtual_address: address("dst"),
-            client_port_be: (field(ports, "src") as u16).to_be(),
-            virtual_port_be: (field(ports, "dst") as u16).to_be(),
-            protocol: u32::from(number),
         })
     }
 
@@ -157,7 +153,10 @@ impl Step {
             (None, None) => {}
             (None, Some(flow)) => wrong.push(format!("flow: expected none, seen {flow:?}")),
             (Some(expected), None) => wrong.push(format!("flow: expected {expected:?}, seen none")),
-            (Some(expected), Some(flow)) => same_flow(expected, flow, tables, seen.clock_slack_ns, wrong)?,
+            (Some(expected), Some(flow)) => {
+                let protocol = self.key().map(|key| key.protocol).unwrap_or_default();
+                same_flow(expected, flow, protocol, tables, (seen.clock_slack_ns, wrong))?
+            }
         }
         Ok(())
     }
@@ -203,6 +202,27 @@ impl Step {
     }
 }
 
+/// The key of the first packet among these headers, from its source to its destination.
+fn key_of<'a>(headers: impl Iterator<Item = &'a Header> + Clone) -> Option<FlowKey> {
+    let ip = headers.clone().find(|header| is_ip(header))?;
+    let ports = headers.clone().find(|header| matches!(header.kind.word, "tcp" | "udp" | "sctp"))?;
+    let field = |header: &Header, name: &str| header.fields.get(name).copied().unwrap_or(0);
+    let address = |name: &str| {
+        if ip.kind.word == "ip4" {
+            abi::Address::v4((field(ip, name) as u32).to_be_bytes())
+        } else {
+            abi::Address::v6(field(ip, name).to_be_bytes())
+        }
+    };
+    Some(FlowKey {
+        client: address("src"),
+        virtual_address: address("dst"),
+        client_port_be: (field(ports, "src") as u16).to_be(),
+        virtual_port_be: (field(ports, "dst") as u16).to_be(),
+        protocol: u32::from(ports.kind.protocol?),
+    })
+}
+
 fn index(tables: &Compiled, address: IpAddr) -> Result<usize, String> {
     tables.real(address).map(|index| index as usize).map_err(|error| error.to_string())
 }
@@ -210,9 +230,9 @@ fn index(tables: &Compiled, address: IpAddr) -> Result<usize, String> {
 fn same_flow(
     expected: &FlowIs,
     seen: &SeenFlow,
+    protocol: u32,
     tables: &Compiled,
-    slack_ns: u64,
-    wrong: &mut Vec<String>,
+    (slack_ns, wrong): (u64, &mut Vec<String>),
 ) -> Result<(), String> {
     let mut say = |what: &str, expected: &dyn std::fmt::Display, seen: &dyn std::fmt::Display| {
         wrong.push(format!("flow {what}: expected {expected}, seen {seen}"));
@@ -221,7 +241,8 @@ fn same_flow(
         let real = tables.addresses.get(seen.flow.real as usize);
         say("real", &expected.real, &real.map_or("an unknown one".to_owned(), ToString::to_string));
     }
-    if state(&expected.state).map_err(|error| error.to_string())? != seen.flow.state {
+    let number = state(protocol, &expected.state).map_err(|error| error.to_string())?;
+    if number != seen.flow.state {
         say("state", &expected.state, &seen.flow.state);
     }
     let off = (expected.expires_in * SECOND_NS as i64).abs_diff(seen.expires_in_ns);
@@ -265,7 +286,7 @@ fn routed(mut packet: Packet, tables: &Compiled, to: IpAddr) -> Result<Packet, S
     Ok(packet)
 }
 
-fn headers(packet: &Packet) -> impl Iterator<Item = &Header> {
+fn headers(packet: &Packet) -> impl Iterator<Item = &Header> + Clone {
     packet.layers.iter().filter_map(|layer| match layer {
         Layer::Header(header) => Some(header),
         Layer::Payload(_) => None,

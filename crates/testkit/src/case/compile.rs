@@ -227,11 +227,12 @@ impl Compiled {
     fn flow(&self, written: &Flow, now_ns: u64) -> Result<(FlowKey, abi::Flow), CompileError> {
         let key = flow_key(&written.flow)?;
         let tcp = key.protocol == u32::from(abi::protocol::TCP);
-        let state = state(&written.state)?;
-        let active = tcp && is_active(state);
+        let sctp = key.protocol == u32::from(abi::protocol::SCTP);
+        let state = state(key.protocol, &written.state)?;
+        let active = tcp && is_active(state) || sctp && written.state == "ESTABLISHED";
         // An established flow proved itself by a second packet; so has every later state.
         let embryonic = match written.table.as_deref() {
-            None => tcp && state == TcpState::SynRecv as u8,
+            None => tcp && state == TcpState::SynRecv as u8 || sctp && !active,
             Some("embryonic") => true,
             Some("established") => false,
             Some(other) => return Err(wrong("table", other, "expected embryonic or established")),
@@ -343,10 +344,16 @@ fn mask(written: Option<&str>, v6: bool) -> Result<u32, CompileError> {
     }
 }
 
-/// The number of a state by its name in listings; `UDP` for the only one of UDP.
-pub(super) fn state(name: &str) -> Result<u8, CompileError> {
+/// The number of a state of this protocol by its name in listings; `UDP` for the only one of UDP.
+pub(super) fn state(protocol: u32, name: &str) -> Result<u8, CompileError> {
     if name == "UDP" {
         return Ok(abi::UDP_STATE);
+    }
+    if protocol == u32::from(abi::protocol::SCTP) {
+        let place = abi::SCTP_STATES.iter().position(|(known, _)| *known == name);
+        return place
+            .map(|place| place as u8)
+            .ok_or_else(|| wrong("state", name, "no SCTP state is called so"));
     }
     let state = TcpState::ALL.into_iter().find(|state| state.name() == name);
     state.map(|state| state as u8).ok_or_else(|| wrong("state", name, "no state is called so"))
@@ -404,6 +411,7 @@ pub fn endpoint(text: &str) -> Result<(u8, SocketAddr), CompileError> {
     let protocol = match protocol {
         "tcp" => abi::protocol::TCP,
         "udp" => abi::protocol::UDP,
+        "sctp" => abi::protocol::SCTP,
         _ => return Err(wrong("endpoint", text, expected)),
     };
     Ok((protocol, at.parse().map_err(|_| wrong("endpoint", text, expected))?))

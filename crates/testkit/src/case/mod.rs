@@ -71,7 +71,7 @@ pub struct Tables {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// `tcp 192.0.2.10:80`, `udp [2001:db8::10]:53`, `mark 7`, `mark 7 ipv6`.
+    /// `tcp 192.0.2.10:80`, `udp [2001:db8::10]:53`, `sctp 192.0.2.10:36412`, `mark 7`, `mark 7 ipv6`.
     pub at: String,
     /// What a service by mark matches, as `at`; port 0 for any. Overrides services before it.
     #[serde(default)]
@@ -166,7 +166,7 @@ pub struct Flow {
     pub flow: String,
     /// Address of its real server.
     pub real: IpAddr,
-    /// TCP state as in listings; `UDP` for UDP.
+    /// TCP or SCTP state as in listings; `UDP` for UDP.
     pub state: String,
     /// Seconds until it ends; negative: it has ended and was not swept yet.
     pub expires_in: i64,

@@ -14,6 +14,7 @@ const LIMITS: Limits = Limits {
     embryonic_flows_max: 16_384,
     established_flows_max: 1024,
     templates_max: 1024,
+    fragments_max: 1024,
 };
 /// What the kernel runs a packet with: the loopback interface.
 const INGRESS: u32 = 1;
@@ -60,6 +61,7 @@ impl Runner {
         clear(&to.embryonic)?;
         clear(&to.templates)?;
         clear(&to.calls)?;
+        clear(&to.fragments)?;
         let mut filter = vec![0_u64; VIP_FILTER_WORDS as usize];
         for (key, service) in &tables.services {
             let (word, mask) = vip_filter_bit(&key.address);

@@ -26,13 +26,13 @@ const MODES: [&[&str]; 4] =
 fn cluster() -> Option<(Lab, Vec<Process>)> {
     for program in ["/usr/sbin/vsftpd", "/usr/bin/curl"] {
         if !Path::new(program).exists() {
-            eprintln!("SKIPPED: needs {program}; ./dev setup installs it");
+            testkit::skip::announce(&format!("needs {program}; ./dev setup installs it"));
             return None;
         }
     }
     let lab = match Lab::new(LabOptions { reals: REALS, ..LabOptions::default() }) {
         Err(LabError::NotRoot | LabError::Command(lab::command::CommandError::Missing { .. })) => {
-            eprintln!("SKIPPED: needs root, iproute2, ethtool and nginx");
+            testkit::skip::announce("needs root, iproute2, ethtool and nginx");
             return None;
         }
         made => made.expect("a cluster"),

@@ -60,6 +60,14 @@ pub fn persist(ctx: XdpContext) -> u32 {
     finish(&ctx, step)
 }
 
+/// A packet of no known flow to a service whose scheduler remembers destinations.
+#[xdp(frags)]
+pub fn affinity(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work() else { return internal() };
+    let step = forward::place_affine(&Maps, work, now_ns());
+    finish(&ctx, step)
+}
+
 /// A packet whose sender gets an ICMP error.
 #[xdp(frags)]
 pub fn answer(ctx: XdpContext) -> u32 {

@@ -1,8 +1,9 @@
 //! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
 
 use abi::{
-    Address, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX, Real, Service, ServiceKey,
-    Settings, Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
+    Address, Affinity, AffinityKey, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX,
+    Real, Service, ServiceKey, Settings, Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict,
+    vip_filter_bit,
 };
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
@@ -47,6 +48,8 @@ static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
 static FRAGMENTS: LruHashMap<FlowKey, Fragment> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static TEMPLATES: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
+#[map]
+static AFFINITIES: LruHashMap<AffinityKey, Affinity> = LruHashMap::with_max_entries(1, 0);
 /// Takes memory only as calls come: most directors have none.
 #[map]
 static CALLS: HashMap<FlowKey, Call> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
@@ -228,6 +231,18 @@ impl Tables for Maps {
         // SAFETY: user space replaces whole values and never writes them in place, so this one stays as it
         // is until the program ends.
         SERVICES.get_ptr(key).map(|service| unsafe { *service })
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        // SAFETY: as for `flow`: two writes may be mixed, and what comes of that is checked like any old entry.
+        AFFINITIES.get_ptr(key).map(|entry| unsafe { *entry })
+    }
+
+    #[inline(always)]
+    fn put_affinity(&self, key: &AffinityKey, entry: &Affinity) {
+        // The kernel gives up an old entry for it. Where it refuses, the next flow tries again.
+        let _ = AFFINITIES.insert(key, entry, 0);
     }
 
     #[inline(always)]

@@ -19,6 +19,8 @@ pub struct Limits {
     pub templates_max: u32,
     /// Fragmented datagrams whose later pieces may still come; the least recently used one goes when it is full.
     pub fragments_max: u32,
+    /// Destination addresses whose real servers are remembered (`lblc`, `lblcr`); the least recently used one goes.
+    pub affinities_max: u32,
 }
 
 impl Default for Limits {
@@ -31,6 +33,7 @@ impl Default for Limits {
             established_flows_max: 1_048_576,
             templates_max: 131_072,
             fragments_max: 16_384,
+            affinities_max: 16_384,
         }
     }
 }

@@ -27,14 +27,16 @@ pub enum Program {
     Persist = 14,
     /// Notes that a connection under a template was established, and sends its packet on.
     Assure = 15,
+    /// Chooses a real server by its service's memory of destination addresses.
+    Affinity = 16,
 }
 
 /// Places of the tail-call table.
-pub const PROGRAMS_MAX: u32 = 16;
+pub const PROGRAMS_MAX: u32 = 32;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Schedule,
         Self::Answer,
         Self::Tunnel,
@@ -46,6 +48,7 @@ impl Program {
         Self::Call,
         Self::Persist,
         Self::Assure,
+        Self::Affinity,
     ];
 
     /// Its place in the tail-call table.
@@ -70,6 +73,7 @@ impl Program {
             Self::Call => "call",
             Self::Persist => "persist",
             Self::Assure => "assure",
+            Self::Affinity => "affinity",
         }
     }
 }

@@ -84,6 +84,12 @@ pub const SCHEDULER_NQ: u16 = 9;
 pub const SCHEDULER_FO: u16 = 10;
 /// Scan with a score: weighted overflow.
 pub const SCHEDULER_OVF: u16 = 11;
+/// Affinity over a scan: locality-based least connections.
+pub const SCHEDULER_LBLC: u16 = 12;
+/// Affinity over a scan: the same with replication.
+pub const SCHEDULER_LBLCR: u16 = 13;
+/// Two draws, the lighter of which wins.
+pub const SCHEDULER_TWOS: u16 = 14;
 /// Refuses every new flow.
 pub const SCHEDULER_NONE: u16 = 0;
 

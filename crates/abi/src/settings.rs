@@ -39,6 +39,10 @@ pub struct Sysctls {
     pub secure_tcp: u32,
     /// `SYSCTL_*` switches.
     pub switches: u32,
+    /// After how many seconds without a new flow `lblc` forgets a destination address.
+    pub lblc_expiration_s: u32,
+    /// The same for `lblcr`; also how long a set of real servers stays before it loses its busiest one.
+    pub lblcr_expiration_s: u32,
 }
 
 /// Flows of a deleted or quiesced real server are rescheduled (`expire_nodest_conn`).
@@ -64,7 +68,14 @@ pub const SETTING_PORT_ZERO: u32 = 1 << 31;
 
 impl Default for Sysctls {
     fn default() -> Self {
-        Self { conn_reuse_mode: 1, drop_rate: 0, secure_tcp: 0, switches: SYSCTL_PMTU_DISC }
+        Self {
+            conn_reuse_mode: 1,
+            drop_rate: 0,
+            secure_tcp: 0,
+            switches: SYSCTL_PMTU_DISC,
+            lblc_expiration_s: 86_400,
+            lblcr_expiration_s: 86_400,
+        }
     }
 }
 

@@ -110,13 +110,19 @@ pub enum Scheduler {
     Fo,
     /// Weighted overflow.
     Ovf,
+    /// Locality-based least connections.
+    Lblc,
+    /// Locality-based least connections with replication.
+    Lblcr,
+    /// Weighted random choice of two.
+    Twos,
     /// No scheduler: refuses every new connection.
     None,
 }
 
 impl Scheduler {
     /// Every scheduler, in the order the help texts list them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Rr,
         Self::Wrr,
         Self::Lc,
@@ -128,6 +134,9 @@ impl Scheduler {
         Self::Nq,
         Self::Fo,
         Self::Ovf,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Twos,
         Self::None,
     ];
 
@@ -146,6 +155,9 @@ impl Scheduler {
             Self::Nq => "nq",
             Self::Fo => "fo",
             Self::Ovf => "ovf",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Twos => "twos",
             Self::None => "none",
         }
     }

@@ -22,7 +22,7 @@ const fn setting(name: &'static str, default: u32, least: u32, most: u32, meanin
 }
 
 /// Every setting, sorted by name.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 16] = [
     setting(
         "am_droprate",
         10,
@@ -71,6 +71,20 @@ pub const SETTINGS: [Setting; 14] = [
         0,
         1,
         "1: persistence ends when the real server's weight is set to 0",
+    ),
+    setting(
+        "lblc_expiration",
+        86_400,
+        1,
+        2_678_400,
+        "seconds without a new connection after which lblc forgets where a destination is served",
+    ),
+    setting(
+        "lblcr_expiration",
+        86_400,
+        1,
+        2_678_400,
+        "the same for lblcr, and the seconds after which a set of servers loses its busiest one",
     ),
     setting(
         "nat_icmp_send",

@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     established_flows_max: 256,
     templates_max: 64,
     fragments_max: 1024,
+    affinities_max: 64,
 };
 const SECOND_NS: u64 = 1_000_000_000;
 

@@ -7,10 +7,10 @@ use crate::actor::Director;
 use crate::connections::{protocol_name, state_name};
 use crate::convert::{address, ip, socket};
 use abi::{
-    Address, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey, Settings, Slot, Verdict,
-    protocol,
+    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey,
+    Settings, Slot, Verdict, protocol,
 };
-use api::{ExplainRequest, Explanation, Refusal, RefusalKind, Scheduler};
+use api::{ExplainRequest, Explanation, Refusal, RefusalKind};
 use forward::tables::{SCAN_MAX, Scan};
 use kernel::{TableError, Tables as Maps};
 use std::cell::{Cell, RefCell};
@@ -337,6 +337,18 @@ impl forward::Tables for Live<'_> {
         found
     }
 
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        let found = self.read(self.maps.affinities.get(key));
+        let address = ip(&key.address);
+        match &found {
+            None => self.note(format!("no real server is remembered for {address}")),
+            Some(entry) => self.note(format!("{} real servers are remembered for {address}", entry.len)),
+        }
+        found
+    }
+
+    fn put_affinity(&self, _key: &AffinityKey, _entry: &Affinity) {}
+
     fn slot(&self, index: u32) -> Option<Slot> {
         self.read(self.maps.slots.get(index))
     }
@@ -405,20 +417,8 @@ impl forward::Tables for Live<'_> {
 }
 
 fn scheduler_name(number: u16) -> String {
-    let name = match number {
-        abi::SCHEDULER_RR => Scheduler::Rr,
-        abi::SCHEDULER_WRR => Scheduler::Wrr,
-        abi::SCHEDULER_LC => Scheduler::Lc,
-        abi::SCHEDULER_WLC => Scheduler::Wlc,
-        abi::SCHEDULER_SH => Scheduler::Sh,
-        abi::SCHEDULER_MH => Scheduler::Mh,
-        abi::SCHEDULER_DH => Scheduler::Dh,
-        abi::SCHEDULER_SED => Scheduler::Sed,
-        abi::SCHEDULER_NQ => Scheduler::Nq,
-        abi::SCHEDULER_FO => Scheduler::Fo,
-        abi::SCHEDULER_OVF => Scheduler::Ovf,
-        abi::SCHEDULER_NONE => Scheduler::None,
-        unknown => return format!("number {unknown}"),
-    };
-    name.name().to_owned()
+    match plan::scheduler_of(number) {
+        Some(scheduler) => scheduler.name().to_owned(),
+        None => format!("number {number}"),
+    }
 }

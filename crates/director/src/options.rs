@@ -58,6 +58,9 @@ pub struct LimitOptions {
     /// Most fragmented datagrams whose later pieces are awaited; beyond it the least recently used goes.
     #[arg(long, value_name = "N", default_value_t = Limits::default().fragments_max, value_parser = at_least_one())]
     pub fragments_max: u32,
+    /// Most destination addresses that lblc and lblcr remember over all services; beyond it the least recently used goes.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().affinities_max, value_parser = at_least_one())]
+    pub affinities_max: u32,
 }
 
 fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
@@ -74,6 +77,7 @@ impl From<LimitOptions> for Limits {
             established_flows_max: options.established_flows_max,
             templates_max: options.templates_max,
             fragments_max: options.fragments_max,
+            affinities_max: options.affinities_max,
         }
     }
 }
@@ -88,6 +92,7 @@ impl From<Limits> for LimitOptions {
             established_flows_max: limits.established_flows_max,
             templates_max: limits.templates_max,
             fragments_max: limits.fragments_max,
+            affinities_max: limits.affinities_max,
         }
     }
 }

@@ -3,12 +3,13 @@
 use crate::packet::{Unserved, Work};
 use crate::tables::Tables;
 use crate::{
-    answer, assure, call, enter, fragment, place, place_persistent, related, reset, sctp, track, tunnel,
+    answer, assure, call, enter, fragment, place, place_affine, place_persistent, related, reset, sctp,
+    track, tunnel,
 };
 use abi::{Program, Verdict};
 
 /// Most programs that one packet goes through.
-const PROGRAMS_IN_A_ROW_MAX: usize = 8;
+const PROGRAMS_IN_A_ROW_MAX: usize = 12;
 
 /// What became of a packet, and where a forwarded one leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,5 +127,6 @@ fn run<B: crate::Resize, T: Tables>(
         Program::Call => (call(&bytes, tables, &work), bytes),
         Program::Persist => (place_persistent(tables, &work, now_ns), bytes),
         Program::Assure => (assure(&mut bytes, tables, &work), bytes),
+        Program::Affinity => (place_affine(tables, &work, now_ns), bytes),
     }
 }

@@ -59,7 +59,7 @@ pub use enter::enter;
 pub use fragment::fragment;
 pub use packet::{Work, is_tcp};
 pub use persist::assure;
-pub use place::{place, place_persistent, track};
+pub use place::{place, place_affine, place_persistent, track};
 pub use related::related;
 pub use reset::reset;
 pub use sctp::sctp;

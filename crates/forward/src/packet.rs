@@ -81,6 +81,8 @@ pub const STALE_EMBRYONIC: u8 = 1;
 pub const STALE_ESTABLISHED: u8 = 2;
 /// Set beside: the flow's real server, `Work::real`, did not answer; another one is to be chosen.
 pub const STALE_RESCUED: u8 = 4;
+/// Set beside: `Work::real` was chosen already, by its service's memory of destinations; the client's template is to follow.
+pub const STALE_CHOSEN: u8 = 8;
 
 /// A network header as read, before it is checked. Two types and not one with two cases: everything behind
 /// is then compiled for each family alone, which is a third of the cost of a packet.

@@ -5,7 +5,10 @@ use crate::deliver::{deliver, is_reachable};
 use crate::enter::{advance, opens};
 use crate::find::{FTP_BE, FTP_DATA_BE};
 use crate::fragment::{leave_to_host, remember};
-use crate::packet::{MARK_ICMP_ERROR, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp};
+use crate::packet::{
+    MARK_ICMP_ERROR, STALE_CHOSEN, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Work, is_tcp,
+};
+use crate::schedule::affinity;
 use crate::tables::Tables;
 use crate::{bind, find, persist, schedule};
 use abi::{
@@ -53,6 +56,8 @@ pub fn place<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns
         None
     } else if work.stale & STALE_RESCUED != 0 {
         Some(schedule::another(tables, &service, &work.key, work.real))
+    } else if affinity::is_affine(&service) && !overflow {
+        return Step::Next(Program::Affinity, *work);
     } else {
         schedule(tables, &service, work, overflow)
     };
@@ -76,7 +81,14 @@ pub fn place_persistent<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Step
     let template = persist::find(tables, &service, &work.key, now_ns);
     let chosen = match template.real {
         Some(real) => Some(real),
-        None => schedule(tables, &service, work, now_ns < tables.overflow_until_ns()),
+        None if work.stale & STALE_CHOSEN != 0 => Some(work.real),
+        None => {
+            let overflow = now_ns < tables.overflow_until_ns();
+            if affinity::is_affine(&service) && !overflow {
+                return Step::Next(Program::Affinity, *work);
+            }
+            schedule(tables, &service, work, overflow)
+        }
     };
     let Some(index) = chosen else { return without_real(tables, &service, work) };
     let Some(real) = tables.real(index) else {
@@ -101,6 +113,22 @@ pub fn place_persistent<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Step
         }
     }
     Step::Next(Program::Track, placed(work, index, flags, verdict))
+}
+
+/// The same for a packet that opens a flow of a service whose scheduler remembers destinations; [`track`] does the rest,
+/// or [`place_persistent`], which asked for it.
+#[inline(always)]
+pub fn place_affine<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Step {
+    let Some(service) = find::service(tables, &work.key) else {
+        return Step::stop(tables, Verdict::PassNoService);
+    };
+    let Some(real) = affinity::choose(tables, &service, &work.key, now_ns) else {
+        return without_real(tables, &service, work);
+    };
+    if service.persistence_s != 0 {
+        return Step::Next(Program::Persist, Work { real, stale: work.stale | STALE_CHOSEN, ..*work });
+    }
+    Step::Next(Program::Track, placed(work, real, 0, of_new_flow(&service, work)))
 }
 
 /// A packet with its real server, for [`track`].

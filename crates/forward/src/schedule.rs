@@ -1,16 +1,19 @@
 //! Choosing a real server for a new flow. Never sees bytes.
 //!
-//! A scheduler is one of three shapes: a ring with a cursor, a ring with a hash, a scan with a score.
+//! A scheduler has one of these shapes: a ring with a cursor, a ring with a hash, a scan with a score, draws from a ring.
+//! The fifth, affinity over a scan, is a program of its own: [`affinity`].
 //! `plan` writes the rings; what is left for the packet path is one line for each scheduler in [`shape`].
 
+pub mod affinity;
+mod draw;
 mod ring;
 mod scan;
 
 use crate::Tables;
 use abi::{
     FlowKey, SCHEDULER_DH, SCHEDULER_FO, SCHEDULER_LC, SCHEDULER_MH, SCHEDULER_NQ, SCHEDULER_OVF,
-    SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_WLC, SCHEDULER_WRR, SERVICE_THRESHOLDS, Service,
-    Slot,
+    SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_TWOS, SCHEDULER_WLC, SCHEDULER_WRR,
+    SERVICE_THRESHOLDS, Service, Slot,
 };
 pub use scan::{Score, score};
 
@@ -22,6 +25,8 @@ enum Shape {
     Hash(ring::Hash),
     /// The lowest score of the pool.
     Scan(Score),
+    /// The lighter of two draws.
+    Draw,
 }
 
 #[inline(always)]
@@ -37,6 +42,7 @@ fn shape(scheduler: u16) -> Option<Shape> {
         SCHEDULER_NQ => Shape::Scan(Score::NeverQueue),
         SCHEDULER_FO => Shape::Scan(Score::Failover),
         SCHEDULER_OVF => Shape::Scan(Score::Overflow),
+        SCHEDULER_TWOS => Shape::Draw,
         _ => return None,
     })
 }
@@ -48,6 +54,7 @@ pub fn schedule<T: Tables>(tables: &T, service: &Service, key: &FlowKey) -> Opti
         Shape::Cursor => ring::next(tables, service),
         Shape::Hash(hash) => ring::hashed(tables, service, key, hash),
         Shape::Scan(score) => scan::lowest(tables, service, score),
+        Shape::Draw => draw::lighter(tables, service),
     }
 }
 

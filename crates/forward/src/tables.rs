@@ -1,6 +1,9 @@
 //! What the core asks of the state around it.
 
-use abi::{Address, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey, Settings, Slot};
+use abi::{
+    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey,
+    Settings, Slot,
+};
 use wire::Bytes;
 
 /// The tables. In the kernel these are BPF maps; a look-up that finds nothing is `None`, never an error.
@@ -57,6 +60,10 @@ pub trait Tables {
 
     /// The service with this key.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// The real servers of a destination address.
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+    /// Adds or replaces them.
+    fn put_affinity(&self, key: &AffinityKey, entry: &Affinity);
     /// A slot of a ring or a pool.
     fn slot(&self, index: u32) -> Option<Slot>;
     /// A real server.

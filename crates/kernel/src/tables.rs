@@ -4,7 +4,8 @@ use crate::loads::Loads;
 use crate::map::{Map, TableError};
 use crate::table::{Array, HashTable, PerCpuArray};
 use abi::{
-    Call, Counters, Flow, FlowKey, Fragment, Limits, Real, Service, ServiceKey, Settings, Shared, Slot,
+    Affinity, AffinityKey, Call, Counters, Flow, FlowKey, Fragment, Limits, Real, Service, ServiceKey,
+    Settings, Shared, Slot,
 };
 use std::collections::HashMap;
 use std::io;
@@ -45,11 +46,13 @@ pub struct Tables {
     pub calls: HashTable<FlowKey, Call>,
     /// Notes of first pieces, for the later ones.
     pub fragments: HashTable<FlowKey, Fragment>,
+    /// Which real servers serve a destination address.
+    pub affinities: HashTable<AffinityKey, Affinity>,
 }
 
 /// Maps that live as long as the tables do: pinned, and adopted by the next daemon. `SCRATCH` and `PROGRAMS` belong to
 /// one load of the programs instead.
-pub(crate) const LASTING: [&str; 17] = [
+pub(crate) const LASTING: [&str; 18] = [
     "SETTINGS",
     "SHARED",
     "VIP_FILTER",
@@ -66,6 +69,7 @@ pub(crate) const LASTING: [&str; 17] = [
     "TEMPLATES",
     "CALLS",
     "FRAGMENTS",
+    "AFFINITIES",
     "ANSWERS",
 ];
 
@@ -73,7 +77,7 @@ pub(crate) const LASTING: [&str; 17] = [
 pub(crate) const PROGRAMS: &str = "PROGRAMS";
 
 /// How many entries each configurable map has, and the name of the limit that says so.
-pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 12] {
+pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 13] {
     [
         ("SERVICES", limits.services_max, "services_max"),
         ("CURSORS", limits.services_max, "services_max"),
@@ -87,6 +91,7 @@ pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 12] 
         ("TEMPLATES", limits.templates_max, "templates_max"),
         ("CALLS", limits.templates_max, "templates_max"),
         ("FRAGMENTS", limits.fragments_max, "fragments_max"),
+        ("AFFINITIES", limits.affinities_max, "affinities_max"),
     ]
 }
 
@@ -116,6 +121,7 @@ impl Tables {
             templates: HashTable::new(take("TEMPLATES")?)?,
             calls: HashTable::new(take("CALLS")?)?,
             fragments: HashTable::new(take("FRAGMENTS")?)?,
+            affinities: HashTable::new(take("AFFINITIES")?)?,
         })
     }
 }

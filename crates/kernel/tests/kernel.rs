@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     established_flows_max: 20_000,
     templates_max: 100,
     fragments_max: 1024,
+    affinities_max: 64,
 };
 
 /// A bpffs mounted on a temporary directory, unmounted on drop.

@@ -207,9 +207,8 @@ impl Layout {
                 ring::lay(of, earlier, entries, cursor, table)
             }
         };
-        let weight = |real: &u32| weights.get(real).copied().unwrap_or_default();
-        let ring_slots: Vec<Slot> =
-            ring.iter().map(|real| Slot { real: *real, weight: weight(real) }).collect();
+        let weight = |real: u32| weights.get(&real).copied().unwrap_or_default();
+        let ring_slots = ring::of(scheduler).map_or(Vec::new(), |of| of.slots(&ring, &weight));
         let old = |of: fn(&Laid) -> (Span, &Vec<Slot>)| before.map(of);
         let ring = self.span(id, old(|laid| (laid.ring, &laid.ring_slots)), &ring_slots)?;
         let pool = self.span(id, old(|laid| (laid.pool, &laid.pool_slots)), &pool_slots)?;
@@ -286,12 +285,16 @@ pub(crate) fn scheduler_number(scheduler: Scheduler) -> u16 {
         Scheduler::Nq => abi::SCHEDULER_NQ,
         Scheduler::Fo => abi::SCHEDULER_FO,
         Scheduler::Ovf => abi::SCHEDULER_OVF,
+        Scheduler::Lblc => abi::SCHEDULER_LBLC,
+        Scheduler::Lblcr => abi::SCHEDULER_LBLCR,
+        Scheduler::Twos => abi::SCHEDULER_TWOS,
         Scheduler::None => abi::SCHEDULER_NONE,
     }
 }
 
 /// The scheduler with this number in the tables.
-pub(crate) fn scheduler_of(number: u16) -> Option<Scheduler> {
+#[must_use]
+pub fn scheduler_of(number: u16) -> Option<Scheduler> {
     Scheduler::ALL.into_iter().find(|scheduler| scheduler_number(*scheduler) == number)
 }
 

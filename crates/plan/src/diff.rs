@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 ///
 /// Where the map is an array, removing a real server or a word of the filter means writing zeros; removing a
 /// slot may be left out, since nothing points at it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableChange {
     /// Replace the settings.
-    PutSettings(Settings),
+    PutSettings(Box<Settings>),
     /// Add or replace a real server.
     PutReal(u32, Real),
     /// Remove a real server.
@@ -65,7 +65,7 @@ fn keyed<K: Ord + Copy, V: PartialEq + Copy>(old: &BTreeMap<K, V>, new: &BTreeMa
 pub fn diff(old: &Tables, new: &Tables) -> Vec<TableChange> {
     let mut changes = Vec::new();
     if old.settings != new.settings {
-        changes.push(TableChange::PutSettings(new.settings));
+        changes.push(TableChange::PutSettings(Box::new(new.settings)));
     }
     let reals = keyed(&old.reals, &new.reals);
     let slots = keyed(&old.slots, &new.slots);

@@ -33,7 +33,7 @@ mod properties;
 mod samples;
 
 pub use adopt::AdoptError;
-pub use compile::{Compiled, Cursors, Neighbours, Resolved, compile};
+pub use compile::{Compiled, Cursors, Neighbours, Resolved, compile, scheduler_of};
 pub use diff::{TableChange, diff};
 pub use layout::{Layout, LayoutFull, RealIdentity};
 pub use model::{Model, RealEntry, ServiceEntry};

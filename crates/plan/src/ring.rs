@@ -12,8 +12,10 @@ pub mod dh;
 pub mod mh;
 pub mod rr;
 pub mod sh;
+pub mod twos;
 pub mod wrr;
 
+use abi::Slot;
 use api::Scheduler;
 use mh::TableSize;
 use std::collections::BTreeMap;
@@ -43,6 +45,8 @@ pub enum Shape {
     Cursor,
     /// The one a hash names.
     Hash,
+    /// One drawn by weight.
+    Draw,
 }
 
 /// What a scheduler remembers when no flow has been scheduled since the ring was laid; only the scheduler
@@ -55,8 +59,13 @@ pub trait RingScheduler: Sync {
     fn shape(&self) -> Shape;
 
     /// The sequence of real servers from the next choice on. For [`Shape::Cursor`] it repeats for ever; for
-    /// [`Shape::Hash`] it is the table. Empty when no real server may be chosen.
+    /// [`Shape::Hash`] it is the table, for [`Shape::Draw`] those that may be drawn. Empty when no real server may be chosen.
     fn sequence(&self, reals: &[Entry], carry: Carry, table: TableSize) -> Vec<u32>;
+
+    /// The slots of a sequence, each with the weight that the packet path reads there.
+    fn slots(&self, ring: &[u32], weight: &dyn Fn(u32) -> u32) -> Vec<Slot> {
+        ring.iter().map(|real| Slot { real: *real, weight: weight(*real) }).collect()
+    }
 
     /// What it remembers when it takes over a service that has these real servers already.
     fn start(&self, _reals: &[Entry]) -> Carry {
@@ -85,12 +94,15 @@ pub fn of(scheduler: Scheduler) -> Option<&'static dyn RingScheduler> {
         Scheduler::Sh => Some(&sh::SourceHash),
         Scheduler::Dh => Some(&dh::DestinationHash),
         Scheduler::Mh => Some(&mh::Maglev),
+        Scheduler::Twos => Some(&twos::PowerOfTwo),
         Scheduler::Lc
         | Scheduler::Wlc
         | Scheduler::Sed
         | Scheduler::Nq
         | Scheduler::Fo
         | Scheduler::Ovf
+        | Scheduler::Lblc
+        | Scheduler::Lblcr
         | Scheduler::None => None,
     }
 }

@@ -3,8 +3,8 @@
 use crate::ring::Entry;
 use crate::{Options, TableSize, Tables};
 use abi::{
-    Address, Answers, Flow, FlowKey, Fragment, Limits, Load, Real, Service, ServiceKey, Settings, Slot,
-    Verdict,
+    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Limits, Load, Real, Service,
+    ServiceKey, Settings, Slot, Verdict,
 };
 use api::{
     Change, Forwarding, Gone, PolicyChoices, Protocol, RealId, RealSpec, SchedulerFlags, ServiceId,
@@ -191,6 +191,12 @@ impl forward::Tables for Simulated {
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.tables.services.get(key).copied()
     }
+    fn affinity(&self, _key: &AffinityKey) -> Option<Affinity> {
+        None
+    }
+
+    fn put_affinity(&self, _key: &AffinityKey, _entry: &Affinity) {}
+
     fn slot(&self, index: u32) -> Option<Slot> {
         self.tables.slots.get(&index).copied()
     }

@@ -78,7 +78,14 @@ impl Model {
         };
         let on = |(name, switch): (&str, u32)| if self.setting(name) == 0 { 0 } else { switch };
         let switches = SWITCHES.into_iter().map(on).fold(0, |all, switch| all | switch);
-        Sysctls { conn_reuse_mode: self.setting("conn_reuse_mode"), drop_rate, secure_tcp, switches }
+        Sysctls {
+            conn_reuse_mode: self.setting("conn_reuse_mode"),
+            drop_rate,
+            secure_tcp,
+            switches,
+            lblc_expiration_s: self.setting("lblc_expiration"),
+            lblcr_expiration_s: self.setting("lblcr_expiration"),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ impl Tables {
     /// Does one change.
     pub fn apply(&mut self, change: &TableChange) {
         match *change {
-            TableChange::PutSettings(settings) => self.settings = settings,
+            TableChange::PutSettings(ref settings) => self.settings = **settings,
             TableChange::PutReal(index, real) => {
                 self.reals.insert(index, real);
             }

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use abi::{
-    Address, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey, Settings,
-    SipScratch, Slot, Verdict, vip_filter_bit,
+    Address, Affinity, AffinityKey, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, Real, Service,
+    ServiceKey, Settings, SipScratch, Slot, Verdict, vip_filter_bit,
 };
 use forward::Tables;
 use forward::tables::{SCAN_MAX, Scan};
@@ -48,6 +48,7 @@ pub struct MemoryTables {
     embryonic: RefCell<BTreeMap<FlowKey, Flow>>,
     templates: RefCell<BTreeMap<FlowKey, Flow>>,
     calls: RefCell<BTreeMap<FlowKey, Call>>,
+    affinities: RefCell<BTreeMap<AffinityKey, Affinity>>,
     sip: RefCell<SipScratch>,
     fragments: RefCell<BTreeMap<FlowKey, Fragment>>,
     verdicts: RefCell<BTreeMap<Verdict, u64>>,
@@ -78,6 +79,7 @@ impl MemoryTables {
             embryonic: RefCell::new(embryonic.into_iter().collect()),
             templates: RefCell::new(tables.templates.iter().copied().collect()),
             calls: RefCell::default(),
+            affinities: RefCell::new(tables.affinities.iter().copied().collect()),
             sip: RefCell::default(),
             fragments: RefCell::default(),
             verdicts: RefCell::default(),
@@ -303,6 +305,14 @@ impl Tables for MemoryTables {
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.services.get(key).copied()
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.affinities.borrow().get(key).copied()
+    }
+
+    fn put_affinity(&self, key: &AffinityKey, entry: &Affinity) {
+        self.affinities.borrow_mut().insert(*key, *entry);
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {

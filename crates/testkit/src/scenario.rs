@@ -17,7 +17,9 @@ pub const PACKETS_MAX: usize = 8;
 /// Longest packet that the kernel's test run takes with room for an answer, in bytes.
 pub const PACKET_BYTES_MAX: usize = 3000;
 
-const SCHEDULERS: [&str; 12] = ["rr", "wrr", "lc", "wlc", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "none"];
+/// Without `twos`, which draws: no two runners would agree.
+const SCHEDULERS: [&str; 14] =
+    ["rr", "wrr", "lc", "wlc", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "none"];
 const STATES: [&str; 11] = [
     "NONE",
     "ESTABLISHED",

@@ -18,6 +18,7 @@ const LIMITS: Limits = Limits {
     established_flows_max: 1024,
     templates_max: 1024,
     fragments_max: 1024,
+    affinities_max: 64,
 };
 
 #[derive(Debug, thiserror::Error)]

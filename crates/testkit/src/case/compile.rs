@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use abi::{Address, FlowKey, Load, ServiceKey, Settings, Slot, Span, TcpState};
+use abi::{Address, Affinity, AffinityKey, FlowKey, Load, ServiceKey, Settings, Slot, Span, TcpState};
 
 use super::rings::{self, Member};
 use super::{Flow, Real, Service, Tables};
@@ -48,6 +48,8 @@ pub struct Compiled {
     pub flows: Vec<(FlowKey, abi::Flow)>,
     /// Persistence templates.
     pub templates: Vec<(FlowKey, abi::Flow)>,
+    /// Which real servers serve a destination.
+    pub affinities: Vec<(AffinityKey, Affinity)>,
     /// Settings of the director.
     pub settings: Settings,
     /// The established table takes no more flows.
@@ -82,6 +84,7 @@ impl Compiled {
             addresses: Vec::new(),
             flows: Vec::new(),
             templates: Vec::new(),
+            affinities: Vec::new(),
             settings,
             established_full: tables.established_full,
             overflow_until_ns: if tables.overflowed { now_ns + OVERFLOW_NS } else { 0 },
@@ -137,6 +140,9 @@ impl Compiled {
             "nq" => (abi::SCHEDULER_NQ, Vec::new()),
             "fo" => (abi::SCHEDULER_FO, Vec::new()),
             "ovf" => (abi::SCHEDULER_OVF, Vec::new()),
+            "twos" => (abi::SCHEDULER_TWOS, rings::twos(&pool)),
+            "lblc" => (abi::SCHEDULER_LBLC, Vec::new()),
+            "lblcr" => (abi::SCHEDULER_LBLCR, Vec::new()),
             "none" => (abi::SCHEDULER_NONE, Vec::new()),
             other => return Err(wrong("scheduler", other, "no scheduler is called so")),
         };
@@ -168,7 +174,7 @@ impl Compiled {
             self.services.push((key, service));
         }
         self.cursors.push(written.cursor);
-        Ok(())
+        written.remembers.iter().try_for_each(|entry| self.remember(entry, index, now_ns))
     }
 
     fn add_span(&mut self, slots: &[Slot]) -> Span {
@@ -270,6 +276,14 @@ fn set(sysctls: &mut abi::Sysctls, name: &str, value: u32) -> Result<(), Compile
         }
         "drop_rate" => {
             sysctls.drop_rate = value;
+            return Ok(());
+        }
+        "lblc_expiration" => {
+            sysctls.lblc_expiration_s = value;
+            return Ok(());
+        }
+        "lblcr_expiration" => {
+            sysctls.lblcr_expiration_s = value;
             return Ok(());
         }
         "secure_tcp" => {

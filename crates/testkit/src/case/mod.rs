@@ -3,6 +3,7 @@
 //! A case knows nothing of who runs it. `compile` turns its tables into what the packet path reads;
 //! a runner fills those in, feeds the packets, and hands what it saw to `check`.
 
+mod affinity;
 mod check;
 mod compile;
 mod persistence;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use affinity::Remembered;
 pub use check::{Seen, SeenFlow};
 pub use compile::{CompileError, Compiled, endpoint, flow_key};
 pub use persistence::{Template, TemplateIs, sort_templates};
@@ -89,6 +91,9 @@ pub struct Service {
     /// Picks that a ring with a cursor has made already.
     #[serde(default)]
     pub cursor: u32,
+    /// What lblc or lblcr remembers.
+    #[serde(default)]
+    pub remembers: Vec<Remembered>,
     /// In list order: the newest first.
     pub reals: Vec<Real>,
 }

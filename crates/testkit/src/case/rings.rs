@@ -53,6 +53,14 @@ pub(super) fn dh(pool: &[Member]) -> Vec<Slot> {
     pool.iter().map(|m| m.slot).cycle().take(if pool.is_empty() { 0 } else { SH_SLOTS }).collect()
 }
 
+/// Power of two choices: every member that may be chosen, with the sum of the weights up to it.
+pub(super) fn twos(pool: &[Member]) -> Vec<Slot> {
+    let up_to = |place: usize| pool.iter().take(place + 1).map(|member| member.slot.weight).sum();
+    let slot = |(place, member): (usize, &Member)| Slot { weight: up_to(place), ..member.slot };
+    let with_weight = pool.iter().enumerate().filter(|(_, member)| member.slot.weight > 0);
+    with_weight.map(slot).collect()
+}
+
 /// Maglev: members take turns in claiming the next free slot of their permutation.
 pub(super) fn mh(pool: &[Member]) -> Vec<Slot> {
     let divisor = pool.iter().map(|member| member.last_weight).fold(0, gcd).max(1);

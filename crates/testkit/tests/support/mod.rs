@@ -15,6 +15,7 @@ const LIMITS: Limits = Limits {
     established_flows_max: 1024,
     templates_max: 1024,
     fragments_max: 1024,
+    affinities_max: 64,
 };
 /// What the kernel runs a packet with: the loopback interface.
 const INGRESS: u32 = 1;
@@ -84,6 +85,10 @@ impl Runner {
             let embryonic = flow.flags & abi::FLOW_EMBRYONIC != 0;
             let table = if embryonic { &to.embryonic } else { &to.established };
             table.put(key, flow, Put::Any)?;
+        }
+        clear(&to.affinities)?;
+        for (key, entry) in &tables.affinities {
+            to.affinities.put(key, entry, Put::Any)?;
         }
         for (key, template) in &tables.templates {
             to.templates.put(key, template, Put::Any)?;

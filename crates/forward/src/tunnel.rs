@@ -15,7 +15,7 @@ use crate::decide::{Outcome, Step};
 use crate::deliver::leave;
 use crate::link::Link;
 use crate::mtu::{self, shim_len};
-use crate::packet::{Work, truncated};
+use crate::packet::{MARK_LATER_PIECE, Work, truncated};
 use crate::tables::Tables;
 use abi::{Address, Real, SYSCTL_PMTU_DISC, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE, Verdict, protocol};
 use wire::{Bytes, Short, checksum, ethernet, ipv4, ipv6};
@@ -85,9 +85,11 @@ fn plan<B: Bytes, T: Tables>(bytes: &B, tables: &T, work: &Work) -> Result<(Real
     let may_forbid = settings.sysctls.switches & SYSCTL_PMTU_DISC != 0;
     let l3 = work.l3();
     let inner_v4 = work.key.virtual_address.is_v4();
-    let [a, b, _, _, id_hi, id_lo, flags, _] = bytes.get::<8>(l3).map_err(truncated)?;
+    let [a, b, _, _, id_hi, id_lo, flags, offset_lo] = bytes.get::<8>(l3).map_err(truncated)?;
     let (class, forbids, id) = if inner_v4 {
-        (b, flags & 0x40 != 0, u16::from_be_bytes([id_hi, id_lo]))
+        // The pieces of a datagram have one identification, but go in packets of their own.
+        let offset = u16::from_be_bytes([flags & 0x1f, offset_lo]);
+        (b, flags & 0x40 != 0, u16::from_be_bytes([id_hi, id_lo]) ^ offset)
     } else {
         ((a << 4) | (b >> 4), false, sequence(bytes, work))
     };
@@ -128,10 +130,13 @@ const fn hash(work: &Work) -> u32 {
 }
 
 /// For a packet without identification, two bytes that differ from one to the next: of a TCP segment the low half of its
-/// sequence number, of a UDP datagram its checksum. 0 when there are none.
+/// sequence number, of a UDP datagram its checksum, of a piece what its fragment header says. 0 when there are none.
 #[inline(always)]
 fn sequence<B: Bytes>(bytes: &B, work: &Work) -> u16 {
-    bytes.get::<2>((work.l4 as usize).wrapping_add(6)).map(u16::from_be_bytes).unwrap_or_default()
+    let Ok([_, _, offset_hi, offset_lo, _, _, hi, lo]) = bytes.get::<8>(work.l4()) else { return 0 };
+    let later = work.marks & MARK_LATER_PIECE != 0;
+    let offset = if later { u16::from_be_bytes([offset_hi, offset_lo]) } else { 0 };
+    u16::from_be_bytes([hi, lo]) ^ offset
 }
 
 /// Moves the beginning of the frame, writes the outer headers and takes the hop off the packet.

@@ -1,0 +1,159 @@
+//! Fragments and ICMP errors, with real sockets: what the kernels of client, router and servers make of them.
+
+mod support;
+
+use api::{Change, Protocol, ServiceId, Verdicts};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+use support::{Daemon, Lab, VIP, add_service, connect, real, real_spec, service, wait_for};
+use testkit::netns::NetNs;
+
+/// Longer than three links can carry at once.
+const DATAGRAM: usize = 5_000;
+/// What a client downloads over the narrow way.
+const DOWNLOAD: usize = 300_000;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn udp_service() -> ServiceId {
+    let vip: SocketAddr = VIP.parse().expect("address");
+    ServiceId::Address { protocol: Protocol::Udp, address: vip.ip(), port: vip.port() }
+}
+
+/// Starts a director whose service has the lab's servers.
+fn start(lab: &Lab, service: ServiceId) -> Daemon {
+    let daemon = lab.start();
+    let Change::AddService { spec, .. } = add_service() else { unreachable!("it adds a service") };
+    assert_eq!(daemon.change(Change::AddService { service, spec }).refusals, [None]);
+    for place in (0..).take(lab.servers.len()) {
+        let added = Change::AddReal { service, real: real(place), spec: real_spec() };
+        assert_eq!(daemon.change(added).refusals, [None]);
+    }
+    wait_for("the next hops", || {
+        let services: api::Services = daemon.get("/v1/services");
+        services.services[0].reals.iter().all(|real| real.neighbour.is_some()).then_some(())
+    });
+    daemon
+}
+
+fn verdict(daemon: &Daemon, name: &str) -> u64 {
+    let verdicts: Verdicts = daemon.get("/v1/verdicts");
+    verdicts.verdicts.iter().find(|it| it.name == name).map_or(0, |it| it.packets)
+}
+
+fn udp_socket(netns: &NetNs, address: &str) -> UdpSocket {
+    let socket = netns.run(|| UdpSocket::bind(address)).expect("inside").expect("bind");
+    socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
+    socket
+}
+
+/// Sends every datagram back, with its own first byte in front. The thread ends with the process.
+fn serve_datagrams(server: &NetNs, name: u8) {
+    let socket = udp_socket(server, VIP);
+    socket.set_read_timeout(None).expect("no time-out");
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 2 * DATAGRAM];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer[1..]) {
+            buffer[0] = name;
+            let _ = socket.send_to(&buffer[..=length], from);
+        }
+    });
+}
+
+#[test]
+fn a_datagram_of_many_pieces_reaches_one_server_whole() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(2);
+    for (name, server) in (b'0'..).zip(&lab.servers) {
+        serve_datagrams(server, name);
+    }
+    let daemon = start(&lab, udp_service());
+    let sent: Vec<u8> = (0..DATAGRAM).map(|at| (at % 251) as u8).collect();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let client = udp_socket(&lab.client, "0.0.0.0:0");
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            client.send_to(&sent, VIP).expect("send");
+            let mut answer = vec![0; 2 * DATAGRAM];
+            let length = client.recv(&mut answer).expect("an answer");
+            assert!(answer[1..length] == sent, "the datagram came back changed");
+            names.push(answer[0]);
+        }
+        assert!(names.iter().all(|name| *name == names[0]), "a flow goes to one server");
+        seen.push(names[0]);
+    }
+    assert_ne!(seen[0], seen[1], "two flows go to two servers");
+    // 5,008 bytes in pieces of at most 1,480.
+    assert_eq!(verdict(&daemon, "forward_fragment"), 2 * 3 * 3);
+    assert_eq!(verdict(&daemon, "pass_fragment_lost"), 0);
+}
+
+#[test]
+fn a_server_learns_that_its_client_has_gone() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let server = udp_socket(&lab.servers[0], VIP);
+    let daemon = start(&lab, udp_service());
+    let client = udp_socket(&lab.client, "0.0.0.0:0");
+    client.send_to(b"a", VIP).expect("send");
+    let mut byte = [0];
+    let (_, from) = server.recv_from(&mut byte).expect("the datagram");
+    drop(client);
+    server.connect(from).expect("connect");
+    server.send(b"b").expect("send");
+    let refused = server.recv(&mut byte).expect_err("nobody listens there any more");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(verdict(&daemon, "forward_related"), 1);
+}
+
+/// A client behind a way that carries shorter packets than it knows of. The lab's own client is the router before it.
+fn far_client(lab: &Lab) -> NetNs {
+    let far = NetNs::new("fa").expect("namespace");
+    let router = &lab.client;
+    router.veth("narrow", &far, "eth0").expect("veth");
+    router.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("inside").expect("a router");
+    for (netns, words) in [
+        (router, "addr add 198.51.100.1/24 dev narrow"),
+        (router, "link set narrow mtu 1300"),
+        (&far, "addr add 198.51.100.2/24 dev eth0"),
+        (&far, "route add default via 198.51.100.1"),
+        (&lab.director, "route add 198.51.100.0/24 via 192.0.2.1"),
+    ] {
+        netns.ip(words).expect(words);
+    }
+    for server in &lab.servers {
+        server.ip("route add 198.51.100.0/24 via 192.0.2.1").expect("route");
+    }
+    far
+}
+
+/// Sends every connection `DOWNLOAD` bytes. The thread ends with the process.
+fn serve_download(server: &NetNs) {
+    let listener = server.run(|| TcpListener::bind(VIP)).expect("inside").expect("listen");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(&vec![7; DOWNLOAD]);
+        }
+    });
+}
+
+#[test]
+fn a_download_over_a_narrow_way_comes_through() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let far = far_client(&lab);
+    serve_download(&lab.servers[0]);
+    let daemon = start(&lab, service());
+    let mut stream = connect(&far);
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).expect("all of it, in time");
+    assert_eq!(got.len(), DOWNLOAD);
+    assert!(verdict(&daemon, "forward_related") >= 1, "the router has said that the way is narrow");
+}

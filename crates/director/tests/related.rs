@@ -2,12 +2,13 @@
 
 mod support;
 
-use api::{Change, Protocol, ServiceId, Verdicts};
+use api::{Change, Connections, Protocol, ServiceId, Verdicts};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
-use support::{Daemon, Lab, VIP, add_service, connect, real, real_spec, service, wait_for};
+use support::{Daemon, Lab, VIP, add_service, connect, first_real, real, real_spec, wait_for};
 use testkit::netns::NetNs;
+use testkit::{Frames, packet};
 
 /// Longer than three links can carry at once.
 const DATAGRAM: usize = 5_000;
@@ -15,9 +16,9 @@ const DATAGRAM: usize = 5_000;
 const DOWNLOAD: usize = 300_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn udp_service() -> ServiceId {
+fn service_of(protocol: Protocol) -> ServiceId {
     let vip: SocketAddr = VIP.parse().expect("address");
-    ServiceId::Address { protocol: Protocol::Udp, address: vip.ip(), port: vip.port() }
+    ServiceId::Address { protocol, address: vip.ip(), port: vip.port() }
 }
 
 /// Starts a director whose service has the lab's servers.
@@ -69,7 +70,7 @@ fn a_datagram_of_many_pieces_reaches_one_server_whole() {
     for (name, server) in (b'0'..).zip(&lab.servers) {
         serve_datagrams(server, name);
     }
-    let daemon = start(&lab, udp_service());
+    let daemon = start(&lab, service_of(Protocol::Udp));
     let sent: Vec<u8> = (0..DATAGRAM).map(|at| (at % 251) as u8).collect();
     let mut seen = Vec::new();
     for _ in 0..2 {
@@ -98,7 +99,7 @@ fn a_server_learns_that_its_client_has_gone() {
     }
     let lab = Lab::new();
     let server = udp_socket(&lab.servers[0], VIP);
-    let daemon = start(&lab, udp_service());
+    let daemon = start(&lab, service_of(Protocol::Udp));
     let client = udp_socket(&lab.client, "0.0.0.0:0");
     client.send_to(b"a", VIP).expect("send");
     let mut byte = [0];
@@ -150,10 +151,44 @@ fn a_download_over_a_narrow_way_comes_through() {
     let lab = Lab::new();
     let far = far_client(&lab);
     serve_download(&lab.servers[0]);
-    let daemon = start(&lab, service());
+    let daemon = start(&lab, service_of(Protocol::Tcp));
     let mut stream = connect(&far);
     let mut got = Vec::new();
     stream.read_to_end(&mut got).expect("all of it, in time");
     assert_eq!(got.len(), DOWNLOAD);
     assert!(verdict(&daemon, "forward_related") >= 1, "the router has said that the way is narrow");
+}
+
+/// The director's hardware address in the frames made here.
+const DIRECTOR_MAC: &str = "02:00:00:00:00:fe";
+
+#[test]
+fn an_association_is_served_and_listed() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    lab.director.ip(&format!("link set eth0 address {DIRECTOR_MAC}")).expect("address");
+    let daemon = start(&lab, service_of(Protocol::Sctp));
+    let open = |netns: &NetNs| netns.run(|| Frames::open("eth0")).expect("inside").expect("packet socket");
+    let (client, server) = (open(&lab.client), open(&lab.servers[0]));
+    let head = format!("eth 02:00:00:00:00:01 > {DIRECTOR_MAC} / ip4 192.0.2.1 > 192.0.2.10");
+    // INIT, then COOKIE ECHO, DATA and ABORT; what the server would answer goes to the client directly.
+    for (chunk, state, least, most, active) in [
+        ("hex 010000140000000100010000000a000a00000001", "INIT1", 2, 4, 0),
+        ("hex 0a000008aabbccdd", "ESTABLISHED", 898, 900, 1),
+        ("hex 00030014000000010000000000000000aabbccdd", "ESTABLISHED", 898, 900, 1),
+        ("hex 06000004", "CLOSED", 59, 61, 0),
+    ] {
+        client.send(&packet(&format!("{head} / sctp 5000 > 8080 tag 1 / {chunk}"))).expect("sent");
+        let arrived = server.receive(PATIENCE, |frame| frame.get(23) == Some(&132)).expect("receive");
+        assert!(arrived.is_some(), "{chunk} reached the server");
+        let page: Connections = daemon.get("/v1/connections");
+        let [connection] = &page.connections[..] else { panic!("one connection: {page:?}") };
+        assert_eq!((connection.protocol.as_str(), connection.state.as_str()), ("SCTP", state));
+        assert!((least..=most).contains(&connection.expires_s), "{state}: {}", connection.expires_s);
+        assert_eq!(connection.client, "192.0.2.1:5000".parse().expect("address"));
+        let real = first_real(&daemon);
+        assert_eq!((real.active, real.inactive), (active, 1 - active), "{state}");
+    }
 }

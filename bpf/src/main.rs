@@ -31,8 +31,8 @@ pub fn director(ctx: XdpContext) -> u32 {
 /// A packet of no known flow.
 #[xdp(frags)]
 pub fn schedule(ctx: XdpContext) -> u32 {
-    let Some(work) = maps::take_work() else { return internal() };
-    let step = forward::place(&mut Frame::new(&ctx), &Maps, &work, now_ns());
+    let Some(work) = maps::work() else { return internal() };
+    let step = forward::place(&Maps, work, now_ns());
     finish(&ctx, step)
 }
 

@@ -103,6 +103,8 @@ pub const SERVICE_ONE_PACKET: u16 = 4;
 pub const SERVICE_THRESHOLDS: u16 = 8;
 /// Persistence by the Call-ID of SIP.
 pub const SERVICE_SIP: u16 = 16;
+/// The hash schedulers place clients exactly as IPVS does, by its constant keys, and not by the director's secret.
+pub const SERVICE_EXACT: u16 = 32;
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 const _: () = assert!(size_of::<Slot>() == 8);

@@ -14,8 +14,8 @@ pub struct Settings {
     pub tcp_timeout_ns: [u64; 16],
     /// Time-out of a UDP flow in ns.
     pub udp_timeout_ns: u64,
-    /// Keys of the `mh` hash: the one the packet path uses.
-    pub mh_key: [u64; 2],
+    /// Key of the hash schedulers: secret, and the same on every director of a cluster.
+    pub placement_key: [u64; 2],
     /// ICMP errors the director may send on each CPU per second.
     pub answers_per_second_max: u64,
     /// Key of the stateless placement used when the established table is full.
@@ -217,8 +217,7 @@ impl Default for Settings {
             reserved: 0,
             tcp_timeout_ns,
             udp_timeout_ns: 300 * SECOND_NS,
-            // The constant key of IPVS [ip_vs_mh.c]: exact placement unless the operator sets a secret one.
-            mh_key: [2_654_435_761, 2_654_435_761],
+            placement_key: [0, 0],
             // Linux' own default for ICMP errors to all peers together [net.ipv4.icmp_msgs_per_sec].
             answers_per_second_max: 1000,
             overflow_key: [0, 0],

@@ -28,7 +28,7 @@ mod view;
 pub use change::{Change, Changes, Outcomes, Timeouts};
 pub use mark::{Mark, MarkMatch, Marks, Ports};
 pub use names::{Family, Protocol, Scheduler};
-pub use policy::{Gone, Policies, Policy, PolicyChoices, ServicePolicy};
+pub use policy::{Gone, Placement, Policies, Policy, PolicyChoices, ServicePolicy};
 pub use refusal::{Refusal, RefusalKind};
 pub use service::{
     Forwarding, Persistence, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Tunnel, TunnelChecksum,

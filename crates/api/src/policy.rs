@@ -42,6 +42,37 @@ impl FromStr for Gone {
     }
 }
 
+/// Which real server the hash schedulers (sh, dh, mh) give a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// By the directors' secret: nobody else can work it out, and so choose addresses that all meet one real server.
+    #[default]
+    Keyed,
+    /// Exactly the one that IPVS gives it.
+    Exact,
+}
+
+impl Placement {
+    /// Every choice, with the word that names it.
+    pub const ALL: [(&str, Self); 2] = [("keyed", Self::Keyed), ("exact", Self::Exact)];
+
+    /// The word that names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, placement)| *placement == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl FromStr for Placement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, placement)| placement);
+        found.ok_or_else(|| format!("`{text}' is no such choice: use keyed or exact"))
+    }
+}
+
 /// The choices somebody made; what is `None` was left open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyChoices {
@@ -55,6 +86,9 @@ pub struct PolicyChoices {
     /// through it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_nat: Option<bool>,
+    /// Which real server the hash schedulers give a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 impl PolicyChoices {
@@ -71,6 +105,7 @@ impl PolicyChoices {
             gone: self.gone.or(others.gone),
             rescue: self.rescue.or(others.rescue),
             source_nat: self.source_nat.or(others.source_nat),
+            placement: self.placement.or(others.placement),
         }
     }
 }
@@ -84,11 +119,14 @@ pub struct Policy {
     pub rescue: bool,
     /// Whether masqueraded packets get the director's own address as source.
     pub source_nat: bool,
+    /// Which real server the hash schedulers give a client.
+    #[serde(default)]
+    pub placement: Placement,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { gone: Gone::default(), rescue: true, source_nat: false }
+        Self { gone: Gone::default(), rescue: true, source_nat: false, placement: Placement::default() }
     }
 }
 
@@ -96,11 +134,12 @@ impl Policy {
     /// The choices, with the built-in ones where there are none.
     #[must_use]
     pub fn of(choices: PolicyChoices) -> Self {
-        let Self { gone, rescue, source_nat } = Self::default();
+        let Self { gone, rescue, source_nat, placement } = Self::default();
         Self {
             gone: choices.gone.unwrap_or(gone),
             rescue: choices.rescue.unwrap_or(rescue),
             source_nat: choices.source_nat.unwrap_or(source_nat),
+            placement: choices.placement.unwrap_or(placement),
         }
     }
 }
@@ -159,10 +198,11 @@ impl fmt::Display for Policy {
         let switch = |on| if on { "on" } else { "off" };
         write!(
             f,
-            "gone {}, rescue {}, source-nat {}",
+            "gone {}, rescue {}, source-nat {}, placement {}",
             self.gone.name(),
             switch(self.rescue),
-            switch(self.source_nat)
+            switch(self.source_nat),
+            self.placement.name()
         )
     }
 }
@@ -189,9 +229,14 @@ mod tests {
         let default =
             PolicyChoices { gone: Some(Gone::Keep), source_nat: Some(true), ..PolicyChoices::default() };
         let policy = Policy::of(own.or(default));
-        assert_eq!(policy, Policy { gone: Gone::Reset, rescue: true, source_nat: true });
-        assert_eq!(policy.to_string(), "gone reset, rescue on, source-nat on");
+        assert_eq!(
+            policy,
+            Policy { gone: Gone::Reset, rescue: true, source_nat: true, placement: Placement::Keyed }
+        );
+        assert_eq!(policy.to_string(), "gone reset, rescue on, source-nat on, placement keyed");
         assert_eq!("reset".parse(), Ok(Gone::Reset));
         assert!("never".parse::<Gone>().is_err());
+        assert_eq!("exact".parse(), Ok(Placement::Exact));
+        assert!("random".parse::<Placement>().is_err());
     }
 }

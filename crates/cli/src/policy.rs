@@ -2,7 +2,7 @@
 
 use crate::args::ShowArgs;
 use crate::show::{ShowError, print};
-use api::{Change, Changes, Gone, Outcomes, Policies, PolicyChoices, RefusalKind, ServiceId};
+use api::{Change, Changes, Gone, Outcomes, Placement, Policies, PolicyChoices, RefusalKind, ServiceId};
 use runtime::control::{Client, ControlError};
 use std::fmt::Write as _;
 
@@ -11,6 +11,7 @@ Examples:
   sluice policy list
   sluice policy tcp 192.0.2.10:80 --gone reset     clients of a server taken out are reset, not left hanging
   sluice policy tcp 192.0.2.10:80 --source-nat on  servers need no route back through the director (with -m)
+  sluice policy default --placement exact          sh, dh and mh choose the servers that kernel IPVS chooses
   sluice policy default --gone keep --rescue off   what kernel IPVS does";
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub(crate) struct PolicyArgs {
     /// Whether masquerading replaces the client's address too.
     #[arg(long, value_name = "SWITCH", value_parser = switch)]
     source_nat: Option<bool>,
+    /// How sh, dh and mh place clients: keyed by the directors' secret, or exact, as kernel IPVS does.
+    #[arg(long, value_name = "CHOICE")]
+    placement: Option<Placement>,
     /// Forget what was chosen before; what is not chosen now is as for all.
     #[arg(long)]
     forget: bool,
@@ -47,7 +51,8 @@ fn switch(text: &str) -> Result<bool, &'static str> {
 /// `sluice policy`.
 pub(crate) fn run(args: &PolicyArgs) -> Result<(), ShowError> {
     let client = Client::new(&args.show.socket);
-    let choices = PolicyChoices { gone: args.gone, rescue: args.rescue, source_nat: args.source_nat };
+    let PolicyArgs { gone, rescue, source_nat, placement, .. } = *args;
+    let choices = PolicyChoices { gone, rescue, source_nat, placement };
     let nothing = choices.is_empty() && !args.forget;
     let words = args.service.join(" ");
     let service = match words.as_str() {
@@ -62,7 +67,9 @@ pub(crate) fn run(args: &PolicyArgs) -> Result<(), ShowError> {
         words => Some(words.parse::<ServiceId>().map_err(ShowError::Words)?),
     };
     if nothing {
-        let text = format!("nothing chosen for {words}: give --gone, --rescue, --source-nat or --forget");
+        let text = format!(
+            "nothing chosen for {words}: give --gone, --rescue, --source-nat, --placement or --forget"
+        );
         return Err(ShowError::Words(text));
     }
     change(&client, Change::SetPolicy { service, forget: args.forget, choices })
@@ -109,9 +116,9 @@ mod tests {
         let services = vec![one("tcp 192.0.2.1:80", chosen), one("fwm 7", PolicyChoices::default())];
         assert_eq!(
             text(&Policies { default: Policy::default(), services }),
-            "default                          gone reschedule, rescue on, source-nat off\n\
-             TCP 192.0.2.1:80                 gone reset, rescue on, source-nat off\n\
-             FWM 7                            gone reschedule, rescue on, source-nat off (default)\n"
+            "default                          gone reschedule, rescue on, source-nat off, placement keyed\n\
+             TCP 192.0.2.1:80                 gone reset, rescue on, source-nat off, placement keyed\n\
+             FWM 7                            gone reschedule, rescue on, source-nat off, placement keyed (default)\n"
         );
     }
 }

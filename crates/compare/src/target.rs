@@ -2,7 +2,7 @@
 //! that is, is a matter of the path.
 
 use crate::net::run;
-use api::{Services, Status};
+use api::{Change, Changes, Outcomes, Placement, PolicyChoices, Services, Status};
 use runtime::control::{Client, ControlError, SOCKET_VARIABLE};
 use std::ffi::OsString;
 use std::fs::File;
@@ -189,6 +189,10 @@ impl Running<'_> {
             }
             std::thread::sleep(LOOK);
         }
+        // IPVS has no secret: only so both can choose the same.
+        let choices = PolicyChoices { placement: Some(Placement::Exact), ..PolicyChoices::default() };
+        let change = Change::SetPolicy { service: None, forget: false, choices };
+        let _: Outcomes = client.post("/v1/changes", &Changes { atomic: true, changes: vec![change] })?;
         Ok(())
     }
 

@@ -26,6 +26,7 @@ mod options;
 mod persistence_tests;
 mod recount;
 mod run;
+mod secret;
 mod state;
 mod statistics;
 mod sweep;

@@ -23,6 +23,10 @@ pub struct Options {
     /// Directory of the configuration last accepted; the director starts from it alone.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/sluice")]
     pub state: PathBuf,
+    /// File of the cluster's secret, by which sh, dh and mh place clients; every director of a cluster needs the same one.
+    /// Made when it is missing [default: `secret' in the directory of --state]
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
     /// How many of everything.
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -32,6 +36,14 @@ pub struct Options {
     /// Detach from every interface, remove programs and tables from the kernel, and end. The configuration stays.
     #[arg(long, conflicts_with = "interfaces")]
     pub remove: bool,
+}
+
+impl Options {
+    /// The file of the cluster's secret.
+    #[must_use]
+    pub fn secret_path(&self) -> PathBuf {
+        self.secret_file.clone().unwrap_or_else(|| self.state.join("secret"))
+    }
 }
 
 /// Capacity of each table; fixed when the tables are made.
@@ -117,6 +129,9 @@ mod tests {
         assert_eq!(options.interfaces, ["eth0", "eth1"]);
         assert_eq!(Limits::from(options.limits), Limits { reals_max: 7, ..Limits::default() });
         assert_eq!(options.pin.to_str(), Some("/sys/fs/bpf/sluice"));
+        assert_eq!(options.secret_path().to_str(), Some("/var/lib/sluice/secret"));
+        let options = parse(&["-i", "eth0", "--secret-file", "/etc/sluice.secret"]).expect("a secret");
+        assert_eq!(options.secret_path().to_str(), Some("/etc/sluice.secret"));
     }
 
     #[test]

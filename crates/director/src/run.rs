@@ -6,6 +6,7 @@ use crate::http;
 use crate::listen::{ListenError, Socket, lock_pins, lock_state, notify_ready};
 use crate::messages::{Mailbox, Request, mailbox};
 use crate::options::Options;
+use crate::secret::{Held, SecretError};
 use crate::state::{StateError, StateFile};
 use crate::statistics::PERIOD;
 use api::{Refusal, RefusalKind};
@@ -51,9 +52,9 @@ pub enum Error {
     /// Kernel or permission.
     #[error("cannot run a director here")]
     Requirement(#[from] kernel::RequirementError),
-    /// Random keys.
+    /// The cluster's secret.
     #[error("cannot start the director")]
-    Random(#[from] runtime::random::RandomError),
+    Secret(#[from] SecretError),
     /// The directory of the configuration.
     #[error("cannot start the director")]
     State(#[from] StateError),
@@ -151,15 +152,18 @@ struct Started {
 }
 
 async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> Result<Started, Error> {
+    let held = Held::load_or_make(&options.secret_path())?;
     let plan_options = plan::Options {
         limits: *datapath.limits(),
-        overflow_key: overflow_key(&datapath)?,
+        placement_key: held.secret.placement_key,
+        overflow_key: held.secret.overflow_key,
         ..plan::Options::default()
     };
     let mut director = Director::new(datapath, state, plan_options)?;
     attach(&mut director.datapath, &options.interfaces).await?;
     let (neighbours, events) = Neighbours::start(Timing::default()).await?;
     neighbours.watch(director.real_addresses()).await?;
+    held.keep()?;
     tracing::info!(
         generation = director.generation,
         services = director.model.services().len(),
@@ -169,15 +173,6 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
     );
     notify_ready();
     Ok(Started { director, interfaces: options.interfaces.clone(), neighbours, events })
-}
-
-/// The secret of the placement without flows: as the tables have it, or a new one.
-fn overflow_key(datapath: &Datapath) -> Result<[u64; 2], Error> {
-    let present = datapath.tables().settings.get(0).map_err(ActorError::from)?;
-    match present.map(|settings| settings.overflow_key) {
-        Some(key) if key != [0, 0] => Ok(key),
-        _ => Ok([runtime::random::random_u64()?, runtime::random::random_u64()?]),
-    }
 }
 
 /// Attaches to exactly these interfaces. When one is refused, those attached here are detached again.

@@ -116,7 +116,7 @@ fn run<B: crate::Resize, T: Tables>(
     now_ns: u64,
 ) -> (Step, B) {
     match program {
-        Program::Schedule => (place(&mut bytes, tables, &work, now_ns), bytes),
+        Program::Schedule => (place(tables, &work, now_ns), bytes),
         Program::Answer => answer(bytes, tables, &work, now_ns),
         Program::Tunnel => tunnel(bytes, tables, &work),
         Program::Reset => reset(bytes, tables, &work, now_ns),

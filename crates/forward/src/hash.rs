@@ -24,6 +24,17 @@ pub const fn siphash13_pair(key: [u64; 2], low: u32, high: u32) -> u64 {
     siphash13_tail(key, &[(high as u64) << 32 | low as u64], 8 << 56)
 }
 
+/// `SipHash-1-3` of an address and a port: its sixteen bytes as they stand, and the port as four little-endian ones.
+/// Of the whole address, not of a folded one: who has many addresses could choose those that fold alike.
+#[inline(always)]
+#[must_use]
+pub const fn siphash13_endpoint(key: [u64; 2], address: &Address, port: u16) -> u64 {
+    let [a, b, c, d] = address.0;
+    let low = (b.to_le() as u64) << 32 | a.to_le() as u64;
+    let high = (d.to_le() as u64) << 32 | c.to_le() as u64;
+    siphash13_tail(key, &[low, high], 20 << 56 | port as u64)
+}
+
 #[inline(always)]
 const fn siphash13_tail(key: [u64; 2], blocks: &[u64], tail: u64) -> u64 {
     let [k0, k1] = key;
@@ -33,8 +44,10 @@ const fn siphash13_tail(key: [u64; 2], blocks: &[u64], tail: u64) -> u64 {
         k0 ^ 0x6c79_6765_6e65_7261,
         k1 ^ 0x7465_6462_7974_6573,
     ];
-    if let [block] = blocks {
-        v = absorb(v, *block);
+    match blocks {
+        [block] => v = absorb(v, *block),
+        [first, second] => v = absorb(absorb(v, *first), *second),
+        _ => {}
     }
     v = absorb(v, tail);
     let [a, b, c, d] = v;

@@ -260,7 +260,7 @@ fn settings(model: &Model) -> Settings {
     let Timeouts { tcp_s, tcp_fin_s, udp_s } = model.timeouts();
     let mut settings = Settings {
         udp_timeout_ns: u64::from(udp_s) * SECOND_NS,
-        mh_key: options.mh_key,
+        placement_key: options.placement_key,
         answers_per_second_max: options.answers_per_second_max,
         overflow_key: options.overflow_key,
         sysctls: model.sysctls(),

@@ -13,8 +13,9 @@ pub struct Options {
     pub limits: Limits,
     /// Slots of an `mh` ring.
     pub mh_table: TableSize,
-    /// Key of the `mh` look-up of clients. The fill of the ring always uses the constant keys.
-    pub mh_key: [u64; 2],
+    /// Key of the hash schedulers. It should be secret, and the same on every director of a cluster. The fill of the
+    /// rings always uses the constant keys of IPVS.
+    pub placement_key: [u64; 2],
     /// ICMP errors the director may send on each CPU per second.
     pub answers_per_second_max: u64,
     /// Key of the stateless placement used when the established table is full. It should be secret, and the
@@ -28,7 +29,7 @@ impl Default for Options {
         Self {
             limits: Limits::default(),
             mh_table: TableSize::default(),
-            mh_key: settings.mh_key,
+            placement_key: settings.placement_key,
             answers_per_second_max: settings.answers_per_second_max,
             overflow_key: settings.overflow_key,
         }

@@ -7,8 +7,8 @@ use abi::{
     ServiceKey, Settings, Slot, Verdict,
 };
 use api::{
-    Change, Forwarding, Gone, PolicyChoices, Protocol, RealId, RealSpec, SchedulerFlags, ServiceId,
-    ServiceSpec, Timeouts, Tunnel,
+    Change, Forwarding, Gone, Placement, PolicyChoices, Protocol, RealId, RealSpec, SchedulerFlags,
+    ServiceId, ServiceSpec, Timeouts, Tunnel,
 };
 use forward::tables::Scan;
 use proptest::prelude::*;
@@ -108,8 +108,10 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
 
 fn policy() -> impl Strategy<Value = PolicyChoices> {
     let gone = prop::option::of(prop::sample::select(vec![Gone::Keep, Gone::Reschedule, Gone::Reset]));
-    (gone, any::<Option<bool>>(), any::<Option<bool>>())
-        .prop_map(|(gone, rescue, source_nat)| PolicyChoices { gone, rescue, source_nat })
+    let placement = prop::option::of(prop::sample::select(vec![Placement::Keyed, Placement::Exact]));
+    (gone, any::<Option<bool>>(), any::<Option<bool>>(), placement).prop_map(
+        |(gone, rescue, source_nat, placement)| PolicyChoices { gone, rescue, source_nat, placement },
+    )
 }
 
 /// The packet path on tables of one service: what scheduling reads, with no flows and no load.

@@ -8,10 +8,10 @@ use crate::compile::{address, scheduler_number};
 use crate::layout::Layout;
 use crate::model::{Model, ServiceEntry};
 use abi::{
-    Address, SERVICE_ONE_PACKET, SERVICE_SIP, SERVICE_THRESHOLDS, SETTING_FTP, SETTING_PORT_ZERO, Service,
-    ServiceKey,
+    Address, SERVICE_EXACT, SERVICE_ONE_PACKET, SERVICE_SIP, SERVICE_THRESHOLDS, SETTING_FTP,
+    SETTING_PORT_ZERO, Service, ServiceKey,
 };
-use api::{Family, Mark, MarkMatch, Ports, Protocol, Scheduler, ServiceId};
+use api::{Family, Mark, MarkMatch, Placement, Ports, Protocol, Scheduler, ServiceId};
 use std::collections::BTreeMap;
 
 /// In the protocol of a key: an exact service whose place a mark has taken.
@@ -38,7 +38,7 @@ fn is_found(key: &ServiceKey) -> bool {
 
 /// The table of services.
 pub(crate) fn table(layout: &Layout, model: &Model) -> BTreeMap<ServiceKey, Service> {
-    let row = |(id, entry): (&ServiceId, &ServiceEntry)| Some((home(id), service(layout, id, entry)?));
+    let row = |(id, entry): (&ServiceId, &ServiceEntry)| Some((home(id), service(layout, model, id, entry)?));
     let mut table: BTreeMap<ServiceKey, Service> = model.services().filter_map(row).collect();
     // What a match of any port leaves open first, so that others come before it.
     let (any, ranges): (Vec<Mark>, Vec<Mark>) =
@@ -73,13 +73,13 @@ fn keys(matched: &MarkMatch, table: &BTreeMap<ServiceKey, Service>) -> Vec<Servi
     }
 }
 
-fn service(layout: &Layout, id: &ServiceId, entry: &ServiceEntry) -> Option<Service> {
+fn service(layout: &Layout, model: &Model, id: &ServiceId, entry: &ServiceEntry) -> Option<Service> {
     let placed = layout.services.get(id)?;
     let laid = placed.laid.as_ref()?;
     let mut service = Service {
         index: placed.index,
         scheduler: scheduler_number(laid.scheduler),
-        flags: flags(entry),
+        flags: flags(entry, model.policy(entry).placement),
         ring: laid.ring,
         pool: laid.pool,
         ..Service::default()
@@ -97,10 +97,11 @@ fn service(layout: &Layout, id: &ServiceId, entry: &ServiceEntry) -> Option<Serv
 }
 
 /// What its options mean. The flags of the scheduler mean nothing to schedulers without flags.
-fn flags(entry: &ServiceEntry) -> u16 {
+fn flags(entry: &ServiceEntry, placement: Placement) -> u16 {
     let spec = entry.spec();
     let given = spec.scheduler_flags;
     let has_flags = matches!(entry.scheduler(), Scheduler::Sh | Scheduler::Mh);
+    let hashes = matches!(entry.scheduler(), Scheduler::Sh | Scheduler::Dh | Scheduler::Mh);
     // The engine means nothing without persistence.
     let is_sip = spec.persistence.is_some() && spec.persistence_engine.as_deref() == Some("sip");
     let flags = [
@@ -108,6 +109,7 @@ fn flags(entry: &ServiceEntry) -> u16 {
         (has_flags && given.flag_2, abi::SERVICE_PORT),
         (spec.one_packet, SERVICE_ONE_PACKET),
         (is_sip, SERVICE_SIP),
+        (hashes && placement == Placement::Exact, SERVICE_EXACT),
         (entry.reals().any(|(_, real)| real.spec.upper_threshold > 0), SERVICE_THRESHOLDS),
     ];
     flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag)

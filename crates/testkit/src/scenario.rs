@@ -131,7 +131,8 @@ fn tables(seed: u64) -> Tables {
             let Some(of) = reals.get(numbers.below(8) as usize) else { continue };
             tables.flows.push(random_flow(&mut numbers, flow, port, of.address, established_full));
         }
-        let flags = ["fallback", "port"].into_iter().filter(|_| numbers.one_in(2)).map(str::to_owned);
+        let flags =
+            ["fallback", "port", "exact"].into_iter().filter(|_| numbers.one_in(2)).map(str::to_owned);
         let flags = flags.collect();
         let scheduler = SCHEDULERS[numbers.below(SCHEDULERS.len() as u64) as usize].to_owned();
         let cursor = numbers.below(1000) as u32;

@@ -16,7 +16,6 @@ use lab::command;
 use lab::process::Process;
 use lab::run::Run;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -68,7 +67,9 @@ impl World {
         let mut director = Process::start("director", command, &run.directory().join("director.log"))
             .expect("the director starts");
         let end = Instant::now() + START_MAX;
-        while UnixStream::connect(&socket).is_err() {
+        // It listens before it has loaded its programs, which takes a while in an emulated machine.
+        let asked = runtime::control::Client::new(&socket);
+        while asked.get::<api::Status>("/v1/status").is_err() {
             let ended = director.exit_status();
             assert!(ended.is_none() && Instant::now() < end, "{ended:?}: {}", director.log_tail());
             std::thread::sleep(Duration::from_millis(20));

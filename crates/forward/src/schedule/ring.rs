@@ -3,9 +3,9 @@
 use super::{is_eligible, is_overloaded};
 use crate::tables::Scan;
 use crate::{Tables, hash};
-use abi::{FlowKey, SERVICE_FALLBACK, SERVICE_PORT, SERVICE_THRESHOLDS, Service, Slot, Span};
+use abi::{FlowKey, SERVICE_EXACT, SERVICE_FALLBACK, SERVICE_PORT, SERVICE_THRESHOLDS, Service, Slot, Span};
 
-/// Which hash names the slot.
+/// Which hash names the slot. The first three are those of IPVS, which everybody can work out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hash {
     /// `sh`: client address, multiplicative, 256 slots [`ip_vs_sh.c`].
@@ -14,8 +14,12 @@ pub enum Hash {
     Destination,
     /// `mh`: client address, `SipHash`, a prime number of slots [`ip_vs_mh.c`].
     Maglev,
+    /// `SipHash` with the director's secret; the slot is known, and the following ones come after it.
+    Keyed,
 }
 
+/// Key of the look-up in a Maglev ring [`ip_vs_mh.c`].
+const MAGLEV_KEY: [u64; 2] = [2_654_435_761; 2];
 const BUCKET_BITS: u32 = 8;
 const BUCKET_MASK: u32 = 255;
 
@@ -63,26 +67,30 @@ impl Scan for Round {
 /// The slot that a hash names; with the fallback flag, the first eligible one after it.
 #[inline(always)]
 pub fn hashed<T: Tables>(tables: &T, service: &Service, key: &FlowKey, hash: Hash) -> Option<u32> {
-    let word = match hash {
-        Hash::Destination => key.virtual_address.fold(),
-        Hash::Source | Hash::Maglev => {
-            let port = if service.flags & SERVICE_PORT != 0 { u16::from_be(key.client_port_be) } else { 0 };
-            key.client.fold().wrapping_add(u32::from(port))
-        }
+    let (address, port) = match hash {
+        Hash::Destination => (&key.virtual_address, 0),
+        _ if service.flags & SERVICE_PORT != 0 => (&key.client, u16::from_be(key.client_port_be)),
+        _ => (&key.client, 0),
     };
-    let [low, high] = tables.settings().map(|s| s.mh_key).unwrap_or_default();
+    let ring = service.ring;
+    let (hash, word) = if service.flags & SERVICE_EXACT != 0 {
+        (hash, address.fold().wrapping_add(u32::from(port)))
+    } else {
+        let secret = tables.settings()?.placement_key;
+        let keyed = hash::siphash13_endpoint(secret, address, port) as u32;
+        (Hash::Keyed, keyed.checked_rem(ring.len)?)
+    };
     let thresholds = service.flags & SERVICE_THRESHOLDS != 0;
-    let mut walk =
-        Walk { ring: service.ring, thresholds, hash, word, key: [low, high], first: 0, found: None };
+    let mut walk = Walk { ring, thresholds, hash, word, first: 0, found: None };
     walk.first = walk.place(0)?;
-    let slot = slot(tables, service.ring, walk.first)?;
+    let slot = slot(tables, ring, walk.first)?;
     if is_eligible(tables, thresholds, &slot) {
         return Some(slot.real);
     }
     if service.flags & SERVICE_FALLBACK == 0 {
         return None;
     }
-    tables.scan(service.ring.len, &mut walk);
+    tables.scan(ring.len, &mut walk);
     walk.found
 }
 
@@ -91,7 +99,6 @@ struct Walk {
     thresholds: bool,
     hash: Hash,
     word: u32,
-    key: [u64; 2],
     first: u32,
     found: Option<u32>,
 }
@@ -106,9 +113,10 @@ impl Walk {
                 (place < self.ring.len).then_some(place)
             }
             Hash::Maglev => {
-                let hash = hash::siphash13(self.key, self.word.wrapping_add(offset)) as u32;
+                let hash = hash::siphash13(MAGLEV_KEY, self.word.wrapping_add(offset)) as u32;
                 hash.checked_rem(self.ring.len)
             }
+            Hash::Keyed => self.word.wrapping_add(offset).checked_rem(self.ring.len),
         }
     }
 }

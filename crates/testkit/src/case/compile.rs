@@ -337,7 +337,14 @@ fn flags(written: &Service) -> Result<u16, CompileError> {
             "port" => abi::SERVICE_PORT,
             "one-packet" => abi::SERVICE_ONE_PACKET,
             "sip" => abi::SERVICE_SIP,
-            other => return Err(wrong("service flag", other, "expected fallback, port, one-packet or sip")),
+            "exact" => abi::SERVICE_EXACT,
+            other => {
+                return Err(wrong(
+                    "service flag",
+                    other,
+                    "expected fallback, port, one-packet, sip or exact",
+                ));
+            }
         };
     }
     if written.reals.iter().any(|real| real.upper_threshold > 0) {

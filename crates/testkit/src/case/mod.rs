@@ -85,7 +85,7 @@ pub struct Service {
     pub mask: Option<String>,
     /// As ipvsadm calls it.
     pub scheduler: String,
-    /// `fallback`, `port`, `one-packet`, `sip`.
+    /// `fallback`, `port`, `one-packet`, `sip`, `exact`.
     #[serde(default)]
     pub flags: Vec<String>,
     /// Picks that a ring with a cursor has made already.

@@ -9,7 +9,6 @@
 
 #[expect(dead_code, reason = "user space alone names the fixed client")]
 mod reset;
-#[expect(dead_code, reason = "the director needs more of it")]
 mod xdp;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX};

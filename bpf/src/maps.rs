@@ -2,17 +2,18 @@
 
 use abi::{
     Address, Affinity, AffinityKey, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX,
-    Real, Service, ServiceKey, Settings, Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict,
-    vip_filter_bit,
+    Real, Reply, Service, ServiceKey, Settings, Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS,
+    Verdict, vip_filter_bit,
 };
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use forward::tables::{SCAN_MAX, Scan};
-use forward::{Tables, Work};
+use forward::{Route, Tables, Work};
 use wire::Bytes;
 
 #[map]
@@ -43,6 +44,14 @@ static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(VERDICTS_MAX, 
 static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
+/// Of the addresses of masqueraded real servers.
+#[map]
+static MASQUERADE_FILTER: Array<u64> = Array::with_max_entries(VIP_FILTER_WORDS, 0);
+#[map]
+static EMBRYONIC_REPLIES: LruHashMap<FlowKey, Reply> = LruHashMap::with_max_entries(1, 0);
+/// Takes memory only as it fills: nobody pays for it who does not masquerade.
+#[map]
+static REPLIES: HashMap<FlowKey, Reply> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Notes of first pieces, for the later ones.
 #[map]
 static FRAGMENTS: LruHashMap<FlowKey, Fragment> = LruHashMap::with_max_entries(1, 0);
@@ -92,8 +101,21 @@ pub fn work_in_place() -> Option<&'static mut Work> {
     SCRATCH.get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
 
-/// The maps of this object.
-pub struct Maps;
+/// The maps of this object, in one run of a program.
+pub struct Maps {
+    ctx: *mut c_void,
+}
+
+impl Maps {
+    /// Where no route is looked up, which alone takes the context.
+    pub const NO_ROUTES: Self = Self { ctx: core::ptr::null_mut() };
+
+    /// For the run with this context.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { ctx: ctx.ctx.cast() }
+    }
+}
 
 impl Tables for Maps {
     type Flow = *mut Flow;
@@ -212,6 +234,44 @@ impl Tables for Maps {
         let call = unsafe { &(*sip).call };
         // In place: a copy would not fit the stack. Without room the listing lacks the text, no more.
         let _full = CALLS.insert(key, call, 0);
+    }
+
+    #[inline(always)]
+    fn may_be_masqueraded(&self, address: &Address) -> bool {
+        let (word, mask) = vip_filter_bit(address);
+        MASQUERADE_FILTER.get(word).is_some_and(|bits| bits & mask != 0)
+    }
+
+    #[inline(always)]
+    fn reply(&self, key: &FlowKey) -> Option<Reply> {
+        let found = REPLIES.get_ptr(key).or_else(|| EMBRYONIC_REPLIES.get_ptr(key));
+        // SAFETY: as for `flow`. An entry is replaced as a whole and never written in place by the kernel.
+        found.map(|reply| unsafe { *reply })
+    }
+
+    #[inline(always)]
+    fn insert_reply(&self, key: &FlowKey, reply: &Reply) -> bool {
+        REPLIES.insert(key, reply, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_embryonic_reply(&self, key: &FlowKey, reply: &Reply) -> bool {
+        EMBRYONIC_REPLIES.insert(key, reply, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn add_embryonic_reply(&self, key: &FlowKey, reply: &Reply) -> bool {
+        EMBRYONIC_REPLIES.insert(key, reply, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_embryonic_reply(&self, key: &FlowKey) {
+        let _ = EMBRYONIC_REPLIES.remove(key);
+    }
+
+    #[inline(always)]
+    fn route(&self, ingress: u32, ends: &FlowKey, _ip_len: u32) -> Route {
+        crate::route::look_up(self.ctx, ingress, ends)
     }
 
     #[inline(always)]
@@ -364,6 +424,17 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn count_out(&self, real: u32, bytes: u32) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(real) {
+            // SAFETY: a per-CPU value.
+            unsafe {
+                (*counters).out_packets += 1;
+                (*counters).out_bytes += u64::from(bytes);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn count_verdict(&self, verdict: Verdict) {
         if let Some(count) = VERDICTS.get_ptr_mut(verdict.number()) {
             // SAFETY: a per-CPU value.
@@ -385,5 +456,5 @@ impl Tables for Maps {
 extern "C" fn call_step<S: Scan>(index: u64, scan: *mut c_void) -> i64 {
     // SAFETY: `scan` above passes a pointer to a value of this type.
     let scan = unsafe { &mut *scan.cast::<S>() };
-    i64::from(!scan.step(&Maps, index as u32))
+    i64::from(!scan.step(&Maps::NO_ROUTES, index as u32))
 }

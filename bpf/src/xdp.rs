@@ -28,13 +28,6 @@ impl Frame {
         Self { ctx: ctx.ctx, data: ctx.data(), end: ctx.data_end() }
     }
 
-    /// Index of the interface it came by.
-    #[inline(always)]
-    pub fn ingress(ctx: &XdpContext) -> u32 {
-        // SAFETY: the kernel gives the program a valid context for its whole run.
-        unsafe { (*ctx.ctx).ingress_ifindex }
-    }
-
     /// Length of the whole frame, of which a jumbo frame has only the beginning between `data` and `end`.
     #[inline(always)]
     fn whole_len(&self) -> usize {
@@ -64,6 +57,12 @@ impl Bytes for Frame {
     fn holds(&self, len: usize) -> bool {
         // The helper is called for jumbo frames only, and for frames that are cut short.
         len <= self.len() || len <= self.whole_len()
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        // SAFETY: the kernel gives the program a valid context for its whole run.
+        unsafe { (*self.ctx).ingress_ifindex }
     }
 
     #[inline(always)]

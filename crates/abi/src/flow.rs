@@ -65,9 +65,10 @@ pub const FLOW_KEEPS_PORT: u8 = FLOW_ASSURED;
 pub const FLOW_TRANSLATED: u8 = 128;
 
 /// Where the replies of a translated flow go. Found by the key of the packets that the real server sends,
-/// read from its side: `client` is the destination of the reply, `virtual_address` its source.
+/// read towards it: `client` is the destination of the reply, `virtual_address` its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
+// Aligned as `FlowKey` is, and for the same reason.
+#[repr(C, align(8))]
 pub struct Reply {
     /// Client address.
     pub client: Address,
@@ -83,6 +84,21 @@ pub struct Reply {
     pub ifindex: u32,
     /// First twelve bytes of a frame back that way.
     pub macs: [u32; 3],
+}
+
+impl Reply {
+    /// The flow it belongs to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn flow_key(&self, protocol: u32) -> FlowKey {
+        FlowKey {
+            client: self.client,
+            virtual_address: self.virtual_address,
+            client_port_be: self.client_port_be,
+            virtual_port_be: self.virtual_port_be,
+            protocol,
+        }
+    }
 }
 
 /// Where the later pieces of a datagram go; its first piece makes the entry. The key is a [`FlowKey`] with

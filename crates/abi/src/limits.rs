@@ -44,7 +44,8 @@ pub const VIP_FILTER_BITS: u32 = 65_536;
 pub const VIP_FILTER_WORDS: u32 = VIP_FILTER_BITS / 64;
 
 /// Which bit of the VIP filter stands for an address: (word, mask). A clear bit proves that the address is
-/// no VIP, so a packet that is nobody's business costs no hash look-up.
+/// no VIP, so a packet that is nobody's business costs no hash look-up. The filter of the masqueraded real servers is the
+/// same again.
 #[inline(always)]
 #[must_use]
 pub const fn vip_filter_bit(address: &Address) -> (u32, u64) {

@@ -9,6 +9,12 @@ pub enum Program {
     Schedule = 0,
     /// Sends an ICMP error to the sender.
     Answer = 1,
+    /// Translates a packet's destination and sends it to a masqueraded real server.
+    Masquerade = 2,
+    /// Translates what a masqueraded real server sends back.
+    Reply = 3,
+    /// Gives a new flow the director's own address and a port of its own as source.
+    Source = 4,
     /// Encapsulates a packet and sends it to a real server behind a tunnel.
     Tunnel = 6,
     /// Serves pieces of fragmented datagrams.
@@ -36,9 +42,12 @@ pub const PROGRAMS_MAX: u32 = 32;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Schedule,
         Self::Answer,
+        Self::Masquerade,
+        Self::Reply,
+        Self::Source,
         Self::Tunnel,
         Self::Fragment,
         Self::Related,
@@ -64,6 +73,9 @@ impl Program {
         match self {
             Self::Schedule => "schedule",
             Self::Answer => "answer",
+            Self::Masquerade => "masquerade",
+            Self::Reply => "reply",
+            Self::Source => "source",
             Self::Tunnel => "tunnel",
             Self::Fragment => "fragment",
             Self::Related => "related",

@@ -99,7 +99,6 @@ pub const REAL_RESOLVED: u8 = 2;
 pub const REAL_LOCAL: u8 = 4;
 /// The source of packets is translated too, so that the real server needs no route through the director.
 pub const REAL_TRANSLATE_SOURCE: u8 = 8;
-
 /// Packets of flows of this real server, when it is deleted, are dropped until it comes back or they end, even
 /// those that may open a flow.
 pub const REAL_GONE_KEEP: u8 = 16;
@@ -107,5 +106,7 @@ pub const REAL_GONE_KEEP: u8 = 16;
 pub const REAL_GONE_RESET: u8 = 32;
 /// A repeated SYN of a flow of this real server that never got on goes to another one.
 pub const REAL_RESCUE: u8 = 64;
+/// Some flow of it may be translated, so packets that come from it may be replies.
+pub const REAL_TRANSLATED: u8 = 128;
 
 const _: () = assert!(size_of::<Real>() == 128);

@@ -8,8 +8,8 @@ use bytemuck::{Pod, Zeroable};
 pub struct Settings {
     /// [`crate::LAYOUT_VERSION`].
     pub layout_version: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Lowest and highest port, host order, that source translation gives a flow.
+    pub source_ports: [u16; 2],
     /// Time-out of each TCP state in ns, indexed by [`TcpState`]; 16 places so that an index can be masked.
     pub tcp_timeout_ns: [u64; 16],
     /// Time-out of a UDP flow in ns.
@@ -196,6 +196,10 @@ pub const SCTP_STATES: [(&str, u64); 14] = [
 /// State number of a UDP flow.
 pub const UDP_STATE: u8 = 0;
 
+/// Default of [`Settings::source_ports`]: below the range from which Linux takes ports for the director's own
+/// connections, which may go to the same real servers [`net.ipv4.ip_local_port_range`].
+pub const SOURCE_PORTS: [u16; 2] = [1024, 32_767];
+
 const SECOND_NS: u64 = 1_000_000_000;
 
 impl Default for Settings {
@@ -214,7 +218,7 @@ impl Default for Settings {
         }
         Self {
             layout_version: crate::LAYOUT_VERSION,
-            reserved: 0,
+            source_ports: SOURCE_PORTS,
             tcp_timeout_ns,
             udp_timeout_ns: 300 * SECOND_NS,
             placement_key: [0, 0],

@@ -18,6 +18,8 @@ pub enum Verdict {
     ForwardStateless = 3,
     /// Left to the director's own stack, because the real server is the director itself.
     ForwardLocal = 4,
+    /// A real server's packet, sent to the client in the name of the VIP.
+    ForwardReply = 5,
     /// Sent to a real server chosen for this packet alone.
     ForwardOnePacket = 8,
     /// Sent to a real server chosen now and tracked, but its persistence template found no room.
@@ -45,6 +47,8 @@ pub enum Verdict {
     PassGroup = 22,
     /// More VLAN tags or extension headers than the parser follows.
     PassTooDeep = 24,
+    /// A packet of a masqueraded real server that belongs to no flow.
+    PassNoReply = 25,
     /// A packet from port 20, FTP's data port, of no known flow.
     PassFtpData = 26,
     /// An ICMP error, AH or ESP packet that belongs to no flow.
@@ -72,6 +76,10 @@ pub enum Verdict {
     DropMethod = 40,
     /// An ICMP answer was due but the limit of answers a second is reached.
     DropAnswerLimit = 41,
+    /// The routing table forbids the way of a reply.
+    DropNoRoute = 42,
+    /// No port was free for the translated source of a flow.
+    DropNoPort = 43,
     /// It would have opened a flow, and every so many-th of these is dropped (`drop_packet`).
     DropRate = 44,
     /// A first piece too short for its transport header, or a later one that would overwrite it.
@@ -96,12 +104,13 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 43] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
         Self::ForwardStateless,
         Self::ForwardLocal,
+        Self::ForwardReply,
         Self::ForwardOnePacket,
         Self::ForwardNoTemplate,
         Self::ForwardRescued,
@@ -115,6 +124,7 @@ impl Verdict {
         Self::PassFragment,
         Self::PassGroup,
         Self::PassTooDeep,
+        Self::PassNoReply,
         Self::PassFtpData,
         Self::PassUnrelated,
         Self::PassFragmentLost,
@@ -128,6 +138,8 @@ impl Verdict {
         Self::DropFlowTable,
         Self::DropMethod,
         Self::DropAnswerLimit,
+        Self::DropNoRoute,
+        Self::DropNoPort,
         Self::DropRate,
         Self::DropTinyFragment,
         Self::DropNoCallId,
@@ -218,6 +230,7 @@ impl Verdict {
             Self::ForwardTableFull => "forward_table_full",
             Self::ForwardStateless => "forward_stateless",
             Self::ForwardLocal => "forward_local",
+            Self::ForwardReply => "forward_reply",
             Self::ForwardRescued => "forward_rescued",
             Self::ForwardOnePacket => "forward_one_packet",
             Self::ForwardNoTemplate => "forward_no_template",
@@ -231,6 +244,7 @@ impl Verdict {
             Self::PassFragment => "pass_fragment",
             Self::PassGroup => "pass_group",
             Self::PassTooDeep => "pass_too_deep",
+            Self::PassNoReply => "pass_no_reply",
             Self::PassFtpData => "pass_ftp_data",
             Self::PassUnrelated => "pass_unrelated",
             Self::PassFragmentLost => "pass_fragment_lost",
@@ -243,6 +257,8 @@ impl Verdict {
             Self::DropFlowTable => "drop_flow_table",
             Self::DropMethod => "drop_method",
             Self::DropAnswerLimit => "drop_answer_limit",
+            Self::DropNoRoute => "drop_no_route",
+            Self::DropNoPort => "drop_no_port",
             Self::DropTinyFragment => "drop_tiny_fragment",
             Self::DropUnanswered => "drop_unanswered",
             Self::DropTunnel => "drop_tunnel",
@@ -275,6 +291,7 @@ impl Verdict {
             Self::ForwardRescued => {
                 "a repeated SYN whose real server never got on: sent to another one; the flow is now tracked"
             }
+            Self::ForwardReply => "a real server's reply: sent to the client in the name of the VIP",
             Self::ForwardRelated => "an ICMP error, AH or ESP packet: sent to the real server of its flow",
             Self::ForwardFragment => "a fragment: sent to the real server of the datagram's first one",
             Self::PassNotIp => "neither IPv4 nor IPv6: left to the host",
@@ -287,6 +304,7 @@ impl Verdict {
             Self::PassFragment => "a fragment whose first one was left to the host: left to the host",
             Self::PassGroup => "a broadcast or multicast frame: left to the host",
             Self::PassTooDeep => "more VLAN tags or extension headers than are followed: left to the host",
+            Self::PassNoReply => "from a masqueraded real server, but of no flow: left to the host",
             Self::PassFtpData => "from port 20, FTP's data port, which never opens a flow: left to the host",
             Self::PassUnrelated => "an ICMP error, AH or ESP packet of no flow: left to the host",
             Self::PassFragmentLost => {
@@ -309,6 +327,10 @@ impl Verdict {
                 "the way to the real server is too narrow for its tunnel, or the director has no address on it"
             }
             Self::DropRate => "it would have opened a flow, and drop_packet drops some of these",
+            Self::DropNoRoute => "the routing table forbids the way of a real server's reply to the client",
+            Self::DropNoPort => {
+                "no free port was found for the translated source: too many flows to one real server"
+            }
             Self::DropNoCallId => "the service is persistent by the Call-ID of SIP, and the packet has none",
             Self::AnswerTimeExceeded => "TTL or hop limit used up: answered with ICMP time exceeded",
             Self::AnswerPortUnreachable => {

@@ -7,11 +7,11 @@ use crate::actor::Director;
 use crate::connections::{protocol_name, state_name};
 use crate::convert::{address, ip, socket};
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey,
+    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Reply, Service, ServiceKey,
     Settings, Slot, Verdict, protocol,
 };
 use api::{ExplainRequest, Explanation, Refusal, RefusalKind};
-use forward::tables::{SCAN_MAX, Scan};
+use forward::tables::{Route, SCAN_MAX, Scan};
 use kernel::{TableError, Tables as Maps};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -132,6 +132,10 @@ struct Frame(Vec<u8>);
 impl Bytes for Frame {
     fn len(&self) -> usize {
         self.0.len()
+    }
+
+    fn ingress(&self) -> u32 {
+        0
     }
 
     fn get<const N: usize>(&self, offset: usize) -> Result<[u8; N], Short> {
@@ -312,6 +316,34 @@ impl forward::Tables for Live<'_> {
 
     fn insert_fragment(&self, _key: &FlowKey, _fragment: &Fragment) {}
 
+    fn may_be_masqueraded(&self, address: &Address) -> bool {
+        let (word, mask) = abi::vip_filter_bit(address);
+        self.read(self.maps.masquerade_filter.get(word)).is_some_and(|bits| bits & mask != 0)
+    }
+
+    fn reply(&self, key: &FlowKey) -> Option<Reply> {
+        self.read(self.maps.replies.get(key)).or_else(|| self.read(self.maps.embryonic_replies.get(key)))
+    }
+
+    fn insert_reply(&self, _key: &FlowKey, _reply: &Reply) -> bool {
+        true
+    }
+
+    fn insert_embryonic_reply(&self, _key: &FlowKey, _reply: &Reply) -> bool {
+        true
+    }
+
+    fn add_embryonic_reply(&self, _key: &FlowKey, _reply: &Reply) -> bool {
+        true
+    }
+
+    fn remove_embryonic_reply(&self, _key: &FlowKey) {}
+
+    fn route(&self, _ingress: u32, _ends: &FlowKey, _ip_len: u32) -> Route {
+        // Only replies are routed, and only requests are explained.
+        Route::Unknown
+    }
+
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         // The flow that was looked at before, if any, is over.
         self.chosen.set(None);
@@ -406,6 +438,8 @@ impl forward::Tables for Live<'_> {
     fn count_in(&self, real: u32, _bytes: u32, _connection: bool) {
         self.chosen.set(Some(real));
     }
+
+    fn count_out(&self, _real: u32, _bytes: u32) {}
 
     fn count_verdict(&self, verdict: Verdict) {
         if !verdict.is_forward() {

@@ -20,11 +20,14 @@ mod convert;
 mod explain;
 mod http;
 mod listen;
+#[cfg(test)]
+mod masquerade_tests;
 mod messages;
 mod options;
 #[cfg(test)]
 mod persistence_tests;
 mod recount;
+mod replies;
 mod run;
 mod secret;
 mod state;

@@ -23,10 +23,10 @@ const LIMITS: Limits = Limits {
     fragments_max: 1024,
     affinities_max: 64,
 };
-const SECOND_NS: u64 = 1_000_000_000;
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 const CALL_ID: &str = "3848276298220188511@atlanta.example.com";
 
-fn director(directory: &tempfile::TempDir) -> Director {
+pub(crate) fn director(directory: &tempfile::TempDir) -> Director {
     let options = Options { limits: LIMITS, ..Options::default() };
     let state = StateFile::in_directory(directory.path()).expect("state");
     let datapath = Datapath::load(&LIMITS).expect("load");
@@ -36,15 +36,15 @@ fn director(directory: &tempfile::TempDir) -> Director {
     director
 }
 
-fn service(protocol: Protocol, port: u16) -> ServiceId {
+pub(crate) fn service(protocol: Protocol, port: u16) -> ServiceId {
     ServiceId::Address { protocol, address: [192, 0, 2, 10].into(), port }
 }
 
-fn real(number: u8, port: u16) -> RealId {
+pub(crate) fn real(number: u8, port: u16) -> RealId {
     RealId { address: [10, 0, 0, number].into(), port }
 }
 
-fn real_spec(upper_threshold: u32) -> RealSpec {
+pub(crate) fn real_spec(upper_threshold: u32) -> RealSpec {
     RealSpec {
         forwarding: Forwarding::DirectRouting,
         weight: 1,
@@ -55,7 +55,13 @@ fn real_spec(upper_threshold: u32) -> RealSpec {
 }
 
 /// A service of scheduler rr with so many real servers.
-fn add(director: &mut Director, service: ServiceId, timeout_s: u32, engine: Option<&str>, reals: u8) {
+pub(crate) fn add(
+    director: &mut Director,
+    service: ServiceId,
+    timeout_s: u32,
+    engine: Option<&str>,
+    reals: u8,
+) {
     let persistence = (timeout_s > 0).then_some(Persistence { timeout_s, mask: 0xffff_ff00 });
     let spec = ServiceSpec {
         scheduler: "rr".to_owned(),
@@ -74,13 +80,13 @@ fn add(director: &mut Director, service: ServiceId, timeout_s: u32, engine: Opti
     change(director, changes);
 }
 
-fn change(director: &mut Director, changes: Vec<Change>) {
+pub(crate) fn change(director: &mut Director, changes: Vec<Change>) {
     let outcomes = director.change(&Changes { atomic: true, changes });
     assert!(outcomes.refusals.iter().all(Option::is_none), "{:?}", outcomes.refusals);
 }
 
 /// Sends a packet of the packet language, from the network header on.
-fn send(director: &Director, text: &str) {
+pub(crate) fn send(director: &Director, text: &str) {
     let frame = format!("eth 02:00:00:00:00:01 > 02:00:00:00:00:fe / {text}");
     let frame = frame.parse::<testkit::packet::Packet>().expect("a packet").to_bytes();
     director.datapath.entry().test_run(&frame, 1).expect("run");
@@ -100,7 +106,7 @@ fn listed(director: &Director, now_ns: u64) -> Vec<Connection> {
 }
 
 /// `PROTOCOL STATE CLIENT VIRTUAL REAL` of each, sorted.
-fn lines(director: &Director, now_ns: u64) -> Vec<String> {
+pub(crate) fn lines(director: &Director, now_ns: u64) -> Vec<String> {
     let line = |it: Connection| {
         format!("{} {} {} {} {}", it.protocol, it.state, it.client, it.virtual_address, it.real)
     };

@@ -1,10 +1,11 @@
-//! The sweep: goes through the tables of flows and of templates, a bounded slice each second; removes what has expired,
+//! The sweep: goes through the tables of flows, templates and replies, a bounded slice each second; removes what has expired,
 //! counts the rest, and repairs the loads.
 //!
 //! An entry is read and removed while packets may revive it. So the removal returns what was removed, and a flow that
 //! was revived in between is put back.
 
 use crate::recount::Recount;
+use crate::replies;
 use crate::templates::{Controls, Fate};
 use abi::{Flow, FlowKey, Load};
 use kernel::{Cursor, HashTable, Put, TableError, Tables as Maps};
@@ -34,6 +35,10 @@ enum Phase {
     Embryonic,
     Established,
     Templates,
+    /// The ways back of translated flows, last: they come and go with their flows, and what is left over of a flow that
+    /// the kernel evicted is found here.
+    EmbryonicReplies,
+    Replies,
 }
 
 /// Where the sweep stands.
@@ -77,30 +82,29 @@ impl Sweep {
             if self.phase == Phase::Embryonic && self.cursor == Cursor::Start {
                 self.controls.start(now_ns);
             }
-            let table = match self.phase {
-                Phase::Embryonic => &maps.embryonic,
-                Phase::Established => &maps.established,
-                Phase::Templates => &maps.templates,
+            let (of_flows, of_replies) = match self.phase {
+                Phase::Embryonic => (Some(&maps.embryonic), None),
+                Phase::Established => (Some(&maps.established), None),
+                Phase::Templates => (Some(&maps.templates), None),
+                Phase::EmbryonicReplies => (None, Some(&maps.embryonic_replies)),
+                Phase::Replies => (None, Some(&maps.replies)),
             };
-            let mut cursor = self.cursor;
-            let page = table.scan(&mut cursor, PAGE)?;
-            self.cursor = cursor;
             // An empty table costs nothing and must not be gone through for ever: a page counts as something.
-            looked_at += page.len().max(1);
-            let at = At { maps, tables, table, now_ns };
-            for (key, flow) in page {
-                if self.phase == Phase::Templates {
-                    self.look_at_template(&at, &key, &flow)?;
-                } else {
-                    self.look_at(&at, &key, &flow)?;
-                }
+            looked_at += 1;
+            if let Some(table) = of_replies {
+                looked_at += replies::page(maps, tables, table, &mut self.cursor, PAGE)?;
+            }
+            if let Some(table) = of_flows {
+                looked_at += self.page(&At { maps, tables, table, now_ns })?;
             }
             if self.cursor == Cursor::End {
                 self.cursor = Cursor::Start;
                 self.phase = match self.phase {
                     Phase::Embryonic => Phase::Established,
                     Phase::Established => Phase::Templates,
-                    Phase::Templates => Phase::Embryonic,
+                    Phase::Templates => Phase::EmbryonicReplies,
+                    Phase::EmbryonicReplies => Phase::Replies,
+                    Phase::Replies => Phase::Embryonic,
                 };
                 if self.phase == Phase::Embryonic {
                     return self.finish(maps, tables, deleted).map(Some);
@@ -108,6 +112,21 @@ impl Sweep {
             }
         }
         Ok(None)
+    }
+
+    /// Looks at one page of flows or templates; tells how many they were.
+    fn page(&mut self, at: &At<'_>) -> Result<usize, TableError> {
+        let mut cursor = self.cursor;
+        let page = at.table.scan(&mut cursor, PAGE)?;
+        self.cursor = cursor;
+        for (key, flow) in &page {
+            if self.phase == Phase::Templates {
+                self.look_at_template(at, key, flow)?;
+            } else {
+                self.look_at(at, key, flow)?;
+            }
+        }
+        Ok(page.len())
     }
 
     fn look_at(&mut self, at: &At<'_>, key: &FlowKey, flow: &Flow) -> Result<(), TableError> {
@@ -120,6 +139,7 @@ impl Sweep {
             self.count(at, key, &removed);
             return Ok(());
         }
+        replies::forget(at.maps, at.tables, key, &removed)?;
         at.unbind(&removed)
     }
 
@@ -157,6 +177,7 @@ impl Sweep {
                 self.counting.templates += 1;
                 return;
             }
+            Phase::EmbryonicReplies | Phase::Replies => return,
         }
         self.controls.see(key, flow, at.service_of(flow));
     }

@@ -19,8 +19,12 @@ pub(crate) fn read(maps: &Maps) -> Result<(Tables, Cursors), TableError> {
     }
     let reals = maps.reals.get_range(0, maps.reals.capacity())?;
     tables.reals = (0..).zip(reals).filter(|(_, real)| *real != Real::default()).collect();
-    let words = maps.vip_filter.get_range(0, maps.vip_filter.capacity())?;
-    tables.vip_filter = (0..).zip(words).filter(|(_, word)| *word != 0).collect();
+    let words = |filter: &kernel::Array<u64>| {
+        let words = filter.get_range(0, filter.capacity())?;
+        Ok((0..).zip(words).filter(|(_, word)| *word != 0).collect())
+    };
+    tables.vip_filter = words(&maps.vip_filter)?;
+    tables.masquerade_filter = words(&maps.masquerade_filter)?;
     let cursors = cursors(maps, &tables)?;
     Ok((tables, cursors))
 }
@@ -78,6 +82,8 @@ fn apply_one(maps: &Maps, change: &TableChange) -> Result<(), TableError> {
         TableChange::RemoveService(key) => maps.services.delete(key).map(drop),
         TableChange::PutVipFilter(word, bits) => maps.vip_filter.put(*word, bits),
         TableChange::RemoveVipFilter(word) => maps.vip_filter.put(*word, &0),
+        TableChange::PutMasqueradeFilter(word, bits) => maps.masquerade_filter.put(*word, bits),
+        TableChange::RemoveMasqueradeFilter(word) => maps.masquerade_filter.put(*word, &0),
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::packet::{Unserved, Work};
 use crate::tables::Tables;
 use crate::{
-    answer, assure, call, enter, fragment, place, place_affine, place_persistent, related, reset, sctp,
-    track, tunnel,
+    answer, assure, call, enter, fragment, masquerade, place, place_affine, place_persistent, related, reply,
+    reset, sctp, source, track, tunnel,
 };
 use abi::{Program, Verdict};
 
@@ -116,17 +116,20 @@ fn run<B: crate::Resize, T: Tables>(
     now_ns: u64,
 ) -> (Step, B) {
     match program {
-        Program::Schedule => (place(tables, &work, now_ns), bytes),
+        Program::Schedule => (place(tables, &mut work, now_ns).with(work), bytes),
         Program::Answer => answer(bytes, tables, &work, now_ns),
+        Program::Masquerade => (masquerade(&mut bytes, tables, &work), bytes),
+        Program::Reply => (reply(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
+        Program::Source => (source(&bytes, tables, &mut work, now_ns).with(work), bytes),
         Program::Tunnel => tunnel(bytes, tables, &work),
         Program::Reset => reset(bytes, tables, &work, now_ns),
         Program::Fragment => (fragment(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
         Program::Related => (related(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
         Program::Sctp => (sctp(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
-        Program::Track => (track(&mut bytes, tables, &work, now_ns), bytes),
+        Program::Track => (track(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
         Program::Call => (call(&bytes, tables, &work), bytes),
-        Program::Persist => (place_persistent(tables, &work, now_ns), bytes),
+        Program::Persist => (place_persistent(tables, &mut work, now_ns).with(work), bytes),
         Program::Assure => (assure(&mut bytes, tables, &work), bytes),
-        Program::Affinity => (place_affine(tables, &work, now_ns), bytes),
+        Program::Affinity => (place_affine(tables, &mut work, now_ns).with(work), bytes),
     }
 }

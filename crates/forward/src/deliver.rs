@@ -1,10 +1,13 @@
 //! The last decisions before a packet leaves: may it, which way, and which program makes it ready.
 
 use crate::decide::{Onward, Outcome, Step};
-use crate::packet::{Unserved, Work};
+use crate::packet::{MARK_ICMP_ERROR, MARK_LATER_PIECE, TRANSLATE_NOT, Unserved, Work};
 use crate::rewrite;
 use crate::tables::Tables;
-use abi::{METHOD_DIRECT_ROUTING, METHOD_TUNNEL, Program, REAL_LOCAL, REAL_RESOLVED, Real, Verdict};
+use abi::{
+    METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, Program, REAL_LOCAL, REAL_RESOLVED, Real,
+    Verdict,
+};
 use wire::Bytes;
 
 /// Whether packets can be sent to the real server at all.
@@ -51,7 +54,7 @@ pub fn send<B: Bytes, T: Tables>(
     if work.ttl <= 1 {
         return answer(tables, work, Verdict::AnswerTimeExceeded);
     }
-    if real.method == METHOD_TUNNEL {
+    if real.method == METHOD_TUNNEL && work.translate == TRANSLATE_NOT {
         work.verdict = verdict as u8;
         return Err(Unserved::Next(Program::Tunnel));
     }
@@ -59,7 +62,12 @@ pub fn send<B: Bytes, T: Tables>(
     if work.ip_len > real.mtu && real.mtu != 0 {
         return answer(tables, work, Verdict::AnswerTooBig);
     }
-    if real.method != METHOD_DIRECT_ROUTING {
+    // By the flow and not by the method: an edited method is for new flows only.
+    if work.translate != TRANSLATE_NOT {
+        work.verdict = verdict as u8;
+        return Err(Unserved::Next(Program::Masquerade));
+    }
+    if real.method != METHOD_DIRECT_ROUTING && (real.method != METHOD_MASQUERADE || is_in_pieces(work)) {
         return refuse(tables, Verdict::DropMethod);
     }
     if rewrite::direct_routing(bytes, work, real).is_err() {
@@ -69,6 +77,12 @@ pub fn send<B: Bytes, T: Tables>(
         tables.count_verdict(verdict);
     }
     Ok(Outcome { verdict, ifindex: real.ifindex })
+}
+
+/// Whether ports and checksum are not where those of a whole packet are.
+#[inline(always)]
+const fn is_in_pieces(work: &Work) -> bool {
+    work.marks & (MARK_LATER_PIECE | MARK_ICMP_ERROR) != 0
 }
 
 /// The end of a packet that was counted for its real server and does not leave for it.

@@ -5,15 +5,15 @@ use crate::deliver::send;
 use crate::fate::{self, Fate};
 use crate::fragment::remember;
 use crate::packet::{
-    self, MARK_OPENS, Network, Read, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, Unserved, Work,
-    is_sctp, is_tcp,
+    self, MARK_OPENS, Network, Read, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, TRANSLATE_EMBRYONIC,
+    TRANSLATE_ESTABLISHED, TRANSLATE_KEEPS_PORT, TRANSLATE_KNOWN, Unserved, Work, is_sctp, is_tcp,
 };
 use crate::sctp_state::{self, Direction};
 use crate::tables::Tables;
-use crate::tcp_state;
+use crate::tcp_state::{self, Rows};
 use abi::{
-    FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_NO_OUTPUT, FLOW_OVERFLOW, Flow, Load, Program,
-    REAL_AVAILABLE, Real, Settings, TcpState, Verdict,
+    FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT, FLOW_OVERFLOW,
+    FLOW_TRANSLATED, Flow, Load, Program, REAL_AVAILABLE, Real, Settings, TcpState, Verdict,
 };
 use wire::ethernet::TYPE_IPV4;
 use wire::tcp::{RST, SYN};
@@ -49,12 +49,19 @@ fn serve<B: Bytes, T: Tables, N: Network>(
     }
 }
 
-/// Reads a packet to a VIP.
+/// Reads a packet to a VIP, or one that may come from a masqueraded real server.
 #[inline(always)]
 fn read<B: Bytes, T: Tables, N: Network>(bytes: &B, tables: &T, l3: usize) -> Result<Read, Verdict> {
     let network = N::read(bytes, l3).map_err(packet::truncated)?;
     if !tables.may_be_vip(&network.destination()) {
-        return Err(Verdict::PassNotVip);
+        if !tables.may_be_masqueraded(&network.source()) {
+            return Err(Verdict::PassNotVip);
+        }
+        return match network.transport(bytes, l3) {
+            Ok((work, None)) => Ok((work, Some(Program::Reply))),
+            // What cannot be read is no reply, and none of ours.
+            _ => Err(Verdict::PassNotVip),
+        };
     }
     network.transport(bytes, l3)
 }
@@ -142,6 +149,9 @@ fn known<B: Bytes, T: Tables, const ENTRY: bool>(
     } else {
         tables.set_flow(handle, &flow);
     }
+    if flow.flags & FLOW_TRANSLATED != 0 {
+        translated(work, &before, &flow);
+    }
     if !ENTRY {
         remember(tables, work, flow.real, now_ns);
     }
@@ -153,35 +163,69 @@ fn known<B: Bytes, T: Tables, const ENTRY: bool>(
     send(bytes, tables, work, real, verdict)
 }
 
-/// Counts the packet, moves the state on and restarts the timer.
+/// How a packet of a translated flow is translated, whose flow was `before` and is `now`.
+#[inline(always)]
+fn translated(work: &mut Work, before: &Flow, now: &Flow) {
+    let way_back = match (before.flags & FLOW_EMBRYONIC != 0, now.flags & FLOW_EMBRYONIC != 0) {
+        (true, true) => TRANSLATE_EMBRYONIC,
+        (true, false) => TRANSLATE_ESTABLISHED,
+        _ => TRANSLATE_KNOWN,
+    };
+    work.source_port_be = now.source_port_be;
+    work.translate = way_back | if now.flags & FLOW_KEEPS_PORT != 0 { TRANSLATE_KEEPS_PORT } else { 0 };
+}
+
+/// Counts a packet from the client, moves the state on and restarts the timer.
 #[inline(always)]
 pub(crate) fn advance<const ENTRY: bool>(flow: &mut Flow, work: &Work, settings: &Settings, now_ns: u64) {
+    let rows = if flow.flags & FLOW_NO_OUTPUT != 0 { Rows::InputOnly } else { Rows::Input };
+    flow.packets = flow.packets.saturating_add(1);
+    turn::<ENTRY>(flow, work, rows, settings, now_ns);
+}
+
+/// The same for a packet from the real server, which is not counted.
+#[inline(always)]
+pub(crate) fn advance_output<const ENTRY: bool>(
+    flow: &mut Flow,
+    work: &Work,
+    settings: &Settings,
+    now_ns: u64,
+) {
+    flow.flags &= !FLOW_NO_OUTPUT;
+    turn::<ENTRY>(flow, work, Rows::Output, settings, now_ns);
+}
+
+#[inline(always)]
+fn turn<const ENTRY: bool>(flow: &mut Flow, work: &Work, rows: Rows, settings: &Settings, now_ns: u64) {
     let timeout_ns = if is_tcp(&work.key) {
-        flow.state = tcp_state::next(flow.state, work.tcp_flags as u8);
+        flow.state = tcp_state::next(rows, flow.state, work.tcp_flags as u8);
         let active = tcp_state::is_active(flow.state);
         flow.flags = (flow.flags & !FLOW_INACTIVE) | if active { 0 } else { FLOW_INACTIVE };
         tcp_state::timeout_ns(settings, flow.state)
     } else if !ENTRY && is_sctp(&work.key) {
-        flow.state = sctp_state::next(flow.state, work.tcp_flags, sctp_direction(flow));
+        flow.state = sctp_state::next(flow.state, work.tcp_flags, sctp_direction(rows));
         let active = sctp_state::is_active(flow.state);
         flow.flags = (flow.flags & !FLOW_INACTIVE) | if active { 0 } else { FLOW_INACTIVE };
         sctp_state::timeout_ns(settings, flow.state)
     } else {
         settings.udp_timeout_ns
     };
-    flow.packets = flow.packets.saturating_add(1);
     flow.expires_ns = now_ns.wrapping_add(timeout_ns);
 }
 
-/// Which rows of the table a packet from the client follows.
+/// The rows of SCTP's table beside those of TCP's.
 #[inline(always)]
-fn sctp_direction(flow: &Flow) -> Direction {
-    if flow.flags & FLOW_NO_OUTPUT != 0 { Direction::InputOnly } else { Direction::Input }
+const fn sctp_direction(rows: Rows) -> Direction {
+    match rows {
+        Rows::Input => Direction::Input,
+        Rows::Output => Direction::Output,
+        Rows::InputOnly => Direction::InputOnly,
+    }
 }
 
 /// What a change between active and inactive does to the real server's load.
 #[inline(always)]
-fn shift(flow: &Flow) -> Load {
+pub(crate) fn shift(flow: &Flow) -> Load {
     if flow.flags & FLOW_INACTIVE != 0 {
         Load { active: -1, inactive: 1, ..Load::default() }
     } else {
@@ -215,6 +259,7 @@ fn promote<T: Tables>(
     let moved = Flow { flags: flow.flags & !(FLOW_EMBRYONIC | FLOW_OVERFLOW), ..*flow };
     if tables.insert_established(&work.key, &moved) {
         tables.remove_embryonic(&work.key);
+        *flow = moved;
         return Verdict::ForwardKnown;
     }
     flow.flags |= FLOW_OVERFLOW;

@@ -12,7 +12,8 @@
 //! [`decide`] is the whole path. The eBPF side runs it in the programs of [`abi::Program`], cut where [`Step`] says:
 //! [`enter`] serves known flows, [`place`] and [`place_persistent`] choose for new ones, [`track`] tracks them,
 //! [`assure`] marks templates, [`call`] reads the Call-ID of SIP, [`answer`] sends ICMP errors, [`reset()`] TCP resets,
-//! [`tunnel()`] encapsulates; [`fragment()`], [`sctp()`] and [`related()`] serve what is not a whole packet of TCP or UDP.
+//! [`tunnel()`] encapsulates, [`masquerade()`] and [`source()`] translate packets for real servers, [`reply()`] those that
+//! come back; [`fragment()`], [`sctp()`] and [`related()`] serve what is not a whole packet of TCP or UDP.
 //!
 //! Invariants: scheduling never sees bytes; rewriting never sees tables.
 #![no_std]
@@ -38,17 +39,20 @@ pub mod find;
 pub mod fragment;
 pub mod hash;
 mod link;
+pub mod masquerade;
 pub mod mtu;
 mod packet;
 pub mod persist;
 mod place;
 mod related;
+pub mod reply;
 mod reset;
-mod rewrite;
+pub mod rewrite;
 pub mod schedule;
 mod sctp;
 pub mod sctp_state;
 pub mod sip;
+pub mod source;
 pub mod tables;
 pub mod tcp_state;
 mod tunnel;
@@ -57,12 +61,15 @@ pub use answer::{Resize, answer};
 pub use decide::{Onward, Outcome, Step, decide};
 pub use enter::enter;
 pub use fragment::fragment;
+pub use masquerade::{masquerade, real_side};
 pub use packet::{Work, is_tcp};
 pub use persist::assure;
 pub use place::{place, place_affine, place_persistent, track};
 pub use related::related;
+pub use reply::reply;
 pub use reset::reset;
 pub use sctp::sctp;
 pub use sip::call;
-pub use tables::Tables;
+pub use source::source;
+pub use tables::{Route, Tables};
 pub use tunnel::tunnel;

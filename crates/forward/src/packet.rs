@@ -39,6 +39,10 @@ pub struct Work {
     pub marks: u32,
     /// Identification of the datagram that the packet is a piece of.
     pub identification: u32,
+    /// `TRANSLATE_*`: whether the packet's flow is translated, and where the way back is to be kept.
+    pub translate: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The packet is the first piece of a fragmented datagram.
@@ -49,6 +53,8 @@ pub const MARK_LATER_PIECE: u32 = 2;
 pub const MARK_ICMP_ERROR: u32 = 4;
 /// Whatever its flags, the packet may open a flow.
 pub const MARK_OPENS: u32 = 8;
+/// It comes from an address that may be a masqueraded real server's, but is no reply.
+pub const MARK_NO_REPLY: u32 = 16;
 
 impl Work {
     /// Offset of the network header. It is at most 22; the mask says so to the verifier, which cannot know
@@ -84,6 +90,17 @@ pub const STALE_RESCUED: u8 = 4;
 /// Set beside: `Work::real` was chosen already, by its service's memory of destinations; the client's template is to follow.
 pub const STALE_CHOSEN: u8 = 8;
 
+/// The flow is not translated.
+pub const TRANSLATE_NOT: u32 = 0;
+/// It is, and the way back is known.
+pub const TRANSLATE_KNOWN: u32 = 1;
+/// It is, and the way back goes to the embryonic replies.
+pub const TRANSLATE_EMBRYONIC: u32 = 2;
+/// It is, and the way back moves to the established replies.
+pub const TRANSLATE_ESTABLISHED: u32 = 3;
+/// Set beside: the real server gets the packet at the port that the client wrote to, whatever its own is.
+pub const TRANSLATE_KEEPS_PORT: u32 = 4;
+
 /// A network header as read, before it is checked. Two types and not one with two cases: everything behind
 /// is then compiled for each family alone, which is a third of the cost of a packet.
 pub trait Network: Copy {
@@ -92,6 +109,9 @@ pub trait Network: Copy {
     /// # Errors
     /// [`Short`] when the frame ends inside it.
     fn read<B: Bytes>(bytes: &B, l3: usize) -> Result<Self, Short>;
+
+    /// Where the packet comes from.
+    fn source(&self) -> Address;
 
     /// Where the packet goes.
     fn destination(&self) -> Address;
@@ -173,6 +193,11 @@ impl Network for ipv4::Header {
     }
 
     #[inline(always)]
+    fn source(&self) -> Address {
+        Address::v4(self.source())
+    }
+
+    #[inline(always)]
     fn destination(&self) -> Address {
         Address::v4(self.destination())
     }
@@ -201,6 +226,11 @@ impl Network for ipv6::Header {
     #[inline(always)]
     fn read<B: Bytes>(bytes: &B, l3: usize) -> Result<Self, Short> {
         Self::read(bytes, l3)
+    }
+
+    #[inline(always)]
+    fn source(&self) -> Address {
+        Address(self.source())
     }
 
     #[inline(always)]
@@ -270,6 +300,8 @@ const EMPTY: Work = Work {
     ttl: 0,
     marks: 0,
     identification: 0,
+    translate: TRANSLATE_NOT,
+    reserved: 0,
 };
 
 /// Reads the ports, and the flags of TCP.

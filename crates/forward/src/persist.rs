@@ -128,15 +128,21 @@ pub fn assure<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work) -> St
         tables.take_back_known();
         return Step::stop(tables, Verdict::DropInternal);
     };
-    if let Some(service) = find::service(tables, &work.key)
-        && let Some(handle) = tables.template(&template_key(&service, &work.key))
+    mark_assured(tables, &work.key, work.real);
+    deliver(bytes, tables, work, &real, Verdict::of_forward(work.verdict))
+}
+
+/// Marks the template that a flow to this real server stands under.
+#[inline(always)]
+pub(crate) fn mark_assured<T: Tables>(tables: &T, key: &FlowKey, real: u32) {
+    if let Some(service) = find::service(tables, key)
+        && let Some(handle) = tables.template(&template_key(&service, key))
     {
         let template = tables.flow(handle);
-        if template.real == work.real && template.flags & FLOW_ASSURED == 0 {
+        if template.real == real && template.flags & FLOW_ASSURED == 0 {
             tables.set_flow(handle, &Flow { flags: template.flags | FLOW_ASSURED, ..template });
         }
     }
-    deliver(bytes, tables, work, &real, Verdict::of_forward(work.verdict))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the core asks of the state around it.
 
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Service, ServiceKey,
+    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Reply, Service, ServiceKey,
     Settings, Slot,
 };
 use wire::Bytes;
@@ -58,6 +58,22 @@ pub trait Tables {
     /// Adds or replaces that.
     fn insert_fragment(&self, key: &FlowKey, fragment: &Fragment);
 
+    /// Whether packets from this address may be replies of a masqueraded real server; `false` is certain.
+    fn may_be_masqueraded(&self, address: &Address) -> bool;
+    /// The way back of a translated flow, established or not, by its ends towards the real server.
+    fn reply(&self, key: &FlowKey) -> Option<Reply>;
+    /// Adds or replaces the way back of an established flow; `false` when there is no room.
+    fn insert_reply(&self, key: &FlowKey, reply: &Reply) -> bool;
+    /// Adds or replaces the way back of an embryonic flow; `false` when the kernel refuses.
+    fn insert_embryonic_reply(&self, key: &FlowKey, reply: &Reply) -> bool;
+    /// Adds the way back of an embryonic flow; `false` when another embryonic flow has the same ends.
+    fn add_embryonic_reply(&self, key: &FlowKey, reply: &Reply) -> bool;
+    /// Removes the way back of an embryonic flow.
+    fn remove_embryonic_reply(&self, key: &FlowKey);
+    /// Where the routing table sends a packet of `ip_len` bytes that came by `ingress` and goes from `ends.client` to
+    /// `ends.virtual_address`.
+    fn route(&self, ingress: u32, ends: &FlowKey, ip_len: u32) -> Route;
+
     /// The service with this key.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
     /// The real servers of a destination address.
@@ -97,11 +113,29 @@ pub trait Tables {
     /// Counts a packet of `bytes` (link layer not counted) from a client to a real server, and a
     /// connection if it opened one.
     fn count_in(&self, real: u32, bytes: u32, connection: bool);
+    /// Counts a packet of `bytes` (link layer not counted) from a real server to a client.
+    fn count_out(&self, real: u32, bytes: u32);
     /// Counts a verdict. `ForwardKnown` is not counted: it is the rest of the real servers' packets.
     fn count_verdict(&self, verdict: abi::Verdict);
     /// Takes one back from that rest: a packet counted for its real server that is not `ForwardKnown`, nor any other
     /// verdict that the rest leaves out ([`abi::Verdict::is_counted_forward`]).
     fn take_back_known(&self);
+}
+
+/// What the routing table says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The packet leaves here.
+    Known {
+        /// Index of the interface.
+        ifindex: u32,
+        /// First twelve bytes of the frame, in words.
+        macs: [u32; 3],
+    },
+    /// No route, no neighbour, or no answer.
+    Unknown,
+    /// The operator forbids the way: a blackhole, prohibit or unreachable route.
+    Refused,
 }
 
 /// Most steps of one scan: the largest pool, and the largest table of a hash scheduler.

@@ -1,16 +1,25 @@
-//! TCP states as the director sees them when it sees the client side only, which is so in direct routing
-//! and tunneling: the "input-only" rows of IPVS [`ip_vs_proto_tcp.c`, `tcp_states`].
+//! TCP states as the director sees them [`ip_vs_proto_tcp.c`, `tcp_states`]. In direct routing and tunneling it sees the
+//! client side only: the "input-only" rows. Where replies come through it, both sides have rows.
 //!
 //! ```text
-//!        NO ES SS SR FW TW CL CW LA LI SA      columns: present state, rows: event
-//! syn    SR ES ES SR SR SR SR SR SR SR SR
-//! fin    CL FW SS TW FW TW CL CW LA LI TW
-//! ack    ES ES SS ES FW TW CL CW CL LI ES
-//! rst    CL CL CL SR CL CL CL CL LA LI CL
+//!             NO ES SS SR FW TW CL CW LA LI SA      columns: present state, rows: event
+//! in syn      SR ES ES SR SR SR SR SR SR SR SR
+//! in fin      CL CW SS TW TW TW CL CW LA LI TW
+//! in ack      ES ES SS ES FW TW CL CW CL LI ES
+//! in rst      CL CL CL SR CL CL CL CL LA LI SR
+//! out syn     SS ES SS SR SS SS SS SS SS LI SR
+//! out fin     TW FW SS TW FW TW CL TW LA LI TW
+//! out ack     ES ES SS ES FW TW CL CW LA ES ES
+//! out rst     CL CL SS CL CL TW CL CL CL CL CL
+//! in-only syn SR ES ES SR SR SR SR SR SR SR SR
+//! in-only fin CL FW SS TW FW TW CL CW LA LI TW
+//! in-only ack ES ES SS ES FW TW CL CW CL LI ES
+//! in-only rst CL CL CL SR CL CL CL CL LA LI CL
 //! ```
 
 use abi::TcpState::{
-    Close, CloseWait, Established, FinWait, LastAck, Listen, SynAck, SynRecv, SynSent, TimeWait,
+    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
+    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 use abi::{Settings, TcpState};
 use wire::tcp::{ACK, FIN, RST, SYN};
@@ -32,54 +41,53 @@ const fn row(next: [TcpState; 11]) -> u64 {
         | (sa as u64) << 40
 }
 
-const ON_SYN: u64 = row([
-    SynRecv,
-    Established,
-    Established,
-    SynRecv,
-    SynRecv,
-    SynRecv,
-    SynRecv,
-    SynRecv,
-    SynRecv,
-    SynRecv,
-    SynRecv,
-]);
-const ON_FIN: u64 =
-    row([Close, FinWait, SynSent, TimeWait, FinWait, TimeWait, Close, CloseWait, LastAck, Listen, TimeWait]);
-const ON_ACK: u64 = row([
-    Established,
-    Established,
-    SynSent,
-    Established,
-    FinWait,
-    TimeWait,
-    Close,
-    CloseWait,
-    Close,
-    Listen,
-    Established,
-]);
-const ON_RST: u64 = row([Close, Close, Close, SynRecv, Close, Close, Close, Close, LastAck, Listen, Close]);
+const IN_SYN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
+const IN_FIN: u64 = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW]);
+const IN_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
+const IN_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR]);
+const OUT_SYN: u64 = row([SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR]);
+const OUT_FIN: u64 = row([TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW]);
+const OUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES]);
+const OUT_RST: u64 = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL]);
+const ONLY_FIN: u64 = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
+const ONLY_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
 
 /// State bits that count as active.
-const ACTIVE: u32 = 1 << Established as u32 | 1 << SynSent as u32 | 1 << SynRecv as u32 | 1 << SynAck as u32;
+const ACTIVE: u32 = 1 << ES as u32 | 1 << SS as u32 | 1 << SR as u32 | 1 << SA as u32;
 
-/// The state after a segment from the client. Among the flags RST counts before SYN, FIN and ACK; a
-/// segment with none of them closes.
+/// Which rows apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// A segment from the client, where both sides are seen.
+    Input,
+    /// A segment from the real server.
+    Output,
+    /// A segment from the client, where no other side is seen.
+    InputOnly,
+}
+
+/// The state after a segment. Among the flags RST counts before SYN, FIN and ACK; a segment with none of them closes.
 #[inline(always)]
 #[must_use]
-pub const fn next(state: u8, flags: u8) -> u8 {
+pub const fn next(rows: Rows, state: u8, flags: u8) -> u8 {
     let row = if flags & RST != 0 {
-        ON_RST
+        match rows {
+            Rows::Input => IN_RST,
+            Rows::Output => OUT_RST,
+            Rows::InputOnly => ONLY_RST,
+        }
     } else if flags & SYN != 0 {
-        ON_SYN
+        if matches!(rows, Rows::Output) { OUT_SYN } else { IN_SYN }
     } else if flags & FIN != 0 {
-        ON_FIN
+        match rows {
+            Rows::Input => IN_FIN,
+            Rows::Output => OUT_FIN,
+            Rows::InputOnly => ONLY_FIN,
+        }
     } else if flags & ACK != 0 {
-        ON_ACK
+        if matches!(rows, Rows::Output) { OUT_ACK } else { IN_ACK }
     } else {
-        return Close as u8;
+        return CL as u8;
     };
     (row.wrapping_shr((state as u32 & 15) << 2) & 15) as u8
 }
@@ -96,7 +104,7 @@ pub const fn is_active(state: u8) -> bool {
 #[inline(always)]
 #[must_use]
 pub const fn is_reusable(state: u8) -> bool {
-    state == TimeWait as u8 || state == Close as u8
+    state == TW as u8 || state == CL as u8
 }
 
 /// The time-out of a state.
@@ -111,48 +119,55 @@ pub fn timeout_ns(settings: &Settings, state: u8) -> u64 {
 mod tests {
     extern crate std;
     use super::*;
-    use TcpState::None;
-
     /// The table of the specification, section 3.4, typed again as text so that a slip in a row shows.
-    const TABLE: [(u8, &str); 4] = [
-        (SYN, "SR ES ES SR SR SR SR SR SR SR SR"),
-        (FIN, "CL FW SS TW FW TW CL CW LA LI TW"),
-        (ACK, "ES ES SS ES FW TW CL CW CL LI ES"),
-        (RST, "CL CL CL SR CL CL CL CL LA LI CL"),
+    const TABLE: [(Rows, u8, &str); 12] = [
+        (Rows::Input, SYN, "SR ES ES SR SR SR SR SR SR SR SR"),
+        (Rows::Input, FIN, "CL CW SS TW TW TW CL CW LA LI TW"),
+        (Rows::Input, ACK, "ES ES SS ES FW TW CL CW CL LI ES"),
+        (Rows::Input, RST, "CL CL CL SR CL CL CL CL LA LI SR"),
+        (Rows::Output, SYN, "SS ES SS SR SS SS SS SS SS LI SR"),
+        (Rows::Output, FIN, "TW FW SS TW FW TW CL TW LA LI TW"),
+        (Rows::Output, ACK, "ES ES SS ES FW TW CL CW LA ES ES"),
+        (Rows::Output, RST, "CL CL SS CL CL TW CL CL CL CL CL"),
+        (Rows::InputOnly, SYN, "SR ES ES SR SR SR SR SR SR SR SR"),
+        (Rows::InputOnly, FIN, "CL FW SS TW FW TW CL CW LA LI TW"),
+        (Rows::InputOnly, ACK, "ES ES SS ES FW TW CL CW CL LI ES"),
+        (Rows::InputOnly, RST, "CL CL CL SR CL CL CL CL LA LI CL"),
     ];
 
     fn short(state: TcpState) -> &'static str {
         match state {
-            None => "NO",
-            Established => "ES",
-            SynSent => "SS",
-            SynRecv => "SR",
-            FinWait => "FW",
-            TimeWait => "TW",
-            Close => "CL",
-            CloseWait => "CW",
-            LastAck => "LA",
-            Listen => "LI",
-            SynAck => "SA",
+            TcpState::None => "NO",
+            ES => "ES",
+            SS => "SS",
+            SR => "SR",
+            FW => "FW",
+            TW => "TW",
+            CL => "CL",
+            CW => "CW",
+            LA => "LA",
+            LI => "LI",
+            SA => "SA",
         }
     }
 
     #[test]
     fn every_transition_is_that_of_the_specification() {
-        for (flags, cells) in TABLE {
+        for (rows, flags, cells) in TABLE {
             for (state, cell) in TcpState::ALL.iter().zip(cells.split(' ')) {
-                let after = TcpState::ALL[usize::from(next(*state as u8, flags))];
-                assert_eq!(short(after), cell, "{state:?} on {flags:#x}");
+                let after = TcpState::ALL[usize::from(next(rows, *state as u8, flags))];
+                assert_eq!(short(after), cell, "{state:?} on {flags:#x}, {rows:?}");
             }
         }
     }
 
     #[test]
     fn the_first_flag_in_priority_counts() {
-        assert_eq!(next(Established as u8, RST | SYN | FIN | ACK), Close as u8);
-        assert_eq!(next(None as u8, SYN | FIN | ACK), SynRecv as u8);
-        assert_eq!(next(Established as u8, FIN | ACK), FinWait as u8);
-        assert_eq!(next(Established as u8, 0), Close as u8);
+        assert_eq!(next(Rows::InputOnly, ES as u8, RST | SYN | FIN | ACK), CL as u8);
+        assert_eq!(next(Rows::InputOnly, TcpState::None as u8, SYN | FIN | ACK), SR as u8);
+        assert_eq!(next(Rows::InputOnly, ES as u8, FIN | ACK), FW as u8);
+        assert_eq!(next(Rows::Input, ES as u8, FIN | ACK), CW as u8);
+        assert_eq!(next(Rows::InputOnly, ES as u8, 0), CL as u8);
     }
 
     #[test]

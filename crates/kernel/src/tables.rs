@@ -4,7 +4,7 @@ use crate::loads::Loads;
 use crate::map::{Map, TableError};
 use crate::table::{Array, HashTable, PerCpuArray};
 use abi::{
-    Affinity, AffinityKey, Call, Counters, Flow, FlowKey, Fragment, Limits, Real, Service, ServiceKey,
+    Affinity, AffinityKey, Call, Counters, Flow, FlowKey, Fragment, Limits, Real, Reply, Service, ServiceKey,
     Settings, Shared, Slot,
 };
 use std::collections::HashMap;
@@ -48,11 +48,17 @@ pub struct Tables {
     pub fragments: HashTable<FlowKey, Fragment>,
     /// Which real servers serve a destination address.
     pub affinities: HashTable<AffinityKey, Affinity>,
+    /// The filter in front of the look-ups of replies.
+    pub masquerade_filter: Array<u64>,
+    /// The ways back of embryonic translated flows.
+    pub embryonic_replies: HashTable<FlowKey, Reply>,
+    /// The ways back of established translated flows.
+    pub replies: HashTable<FlowKey, Reply>,
 }
 
 /// Maps that live as long as the tables do: pinned, and adopted by the next daemon. `SCRATCH` and `PROGRAMS` belong to
 /// one load of the programs instead.
-pub(crate) const LASTING: [&str; 18] = [
+pub(crate) const LASTING: [&str; 21] = [
     "SETTINGS",
     "SHARED",
     "VIP_FILTER",
@@ -70,6 +76,9 @@ pub(crate) const LASTING: [&str; 18] = [
     "CALLS",
     "FRAGMENTS",
     "AFFINITIES",
+    "MASQUERADE_FILTER",
+    "EMBRYONIC_REPLIES",
+    "REPLIES",
     "ANSWERS",
 ];
 
@@ -77,7 +86,7 @@ pub(crate) const LASTING: [&str; 18] = [
 pub(crate) const PROGRAMS: &str = "PROGRAMS";
 
 /// How many entries each configurable map has, and the name of the limit that says so.
-pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 13] {
+pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 15] {
     [
         ("SERVICES", limits.services_max, "services_max"),
         ("CURSORS", limits.services_max, "services_max"),
@@ -92,6 +101,8 @@ pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 13] 
         ("CALLS", limits.templates_max, "templates_max"),
         ("FRAGMENTS", limits.fragments_max, "fragments_max"),
         ("AFFINITIES", limits.affinities_max, "affinities_max"),
+        ("EMBRYONIC_REPLIES", limits.embryonic_flows_max, "embryonic_flows_max"),
+        ("REPLIES", limits.established_flows_max, "established_flows_max"),
     ]
 }
 
@@ -122,6 +133,9 @@ impl Tables {
             calls: HashTable::new(take("CALLS")?)?,
             fragments: HashTable::new(take("FRAGMENTS")?)?,
             affinities: HashTable::new(take("AFFINITIES")?)?,
+            masquerade_filter: Array::new(take("MASQUERADE_FILTER")?)?,
+            embryonic_replies: HashTable::new(take("EMBRYONIC_REPLIES")?)?,
+            replies: HashTable::new(take("REPLIES")?)?,
         })
     }
 }

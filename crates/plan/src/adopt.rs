@@ -104,7 +104,7 @@ impl Layout {
             return Ok(());
         };
         let id = RealId { address: ip_address(&real.address), port: u16::from_be(real.port_be) };
-        let placed = PlacedReal { index, present: false };
+        let placed = PlacedReal { index, present: false, translated: real.flags & abi::REAL_TRANSLATED != 0 };
         if reals.entry(real.service).or_default().insert(id, placed).is_some() {
             return Err(AdoptError::Twice(id, real.service));
         }

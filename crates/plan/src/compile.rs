@@ -10,8 +10,8 @@ use crate::services;
 use crate::tables::Tables;
 use abi::{
     Address, METHOD_DIRECT_ROUTING, METHOD_MASQUERADE, METHOD_TUNNEL, REAL_AVAILABLE, REAL_GONE_KEEP,
-    REAL_GONE_RESET, REAL_LOCAL, REAL_RESCUE, REAL_RESOLVED, REAL_TRANSLATE_SOURCE, Real, Settings, Slot,
-    Span, TcpState,
+    REAL_GONE_RESET, REAL_LOCAL, REAL_RESCUE, REAL_RESOLVED, REAL_TRANSLATE_SOURCE, REAL_TRANSLATED, Real,
+    Settings, Slot, Span, TcpState,
 };
 use api::{
     Forwarding, Gone, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts, Tunnel, TunnelChecksum,
@@ -82,7 +82,10 @@ pub fn compile(
         reals: reals(&next, model, neighbours),
         vip_filter: services::vip_filter(&services),
         services,
+        masquerade_filter: BTreeMap::new(),
     };
+    let masquerade_filter = masquerade_filter(&tables.reals);
+    let tables = Tables { masquerade_filter, ..tables };
     *layout = next;
     Ok(Compiled { tables, new_reals })
 }
@@ -174,10 +177,18 @@ impl Layout {
                 None => {
                     let max = self.limits.reals_max;
                     let index = self.real_indices.take().ok_or(LayoutFull::Reals { max })?;
-                    Arc::make_mut(placed).reals.insert(*real, PlacedReal { index, present: true });
+                    Arc::make_mut(placed)
+                        .reals
+                        .insert(*real, PlacedReal { index, present: true, translated: false });
                     self.owners.insert(index, Owner::Known(*id, *real));
                     new_reals.push(index);
                 }
+            }
+        }
+        for (real, it) in entry.reals() {
+            let masqueraded = it.spec.forwarding == Forwarding::Masquerade;
+            if masqueraded && placed.reals.get(real).is_some_and(|placed| !placed.translated) {
+                Arc::make_mut(placed).reals.entry(*real).and_modify(|placed| placed.translated = true);
             }
         }
         Ok(())
@@ -264,6 +275,7 @@ fn settings(model: &Model) -> Settings {
         answers_per_second_max: options.answers_per_second_max,
         overflow_key: options.overflow_key,
         sysctls: model.sysctls(),
+        source_ports: options.source_ports,
         ..Settings::default()
     };
     settings.tcp_timeout_ns[TcpState::Established as usize] = u64::from(tcp_s) * SECOND_NS;
@@ -312,10 +324,12 @@ fn reals(layout: &Layout, model: &Model, neighbours: &Neighbours) -> BTreeMap<u3
     let row = |owner: &Owner| match owner {
         Owner::Orphan(real) => Some(*real),
         Owner::Known(service, id) => {
-            let index = layout.services.get(service)?.index;
+            let placed = layout.services.get(service)?;
+            let translated = placed.reals.get(id).is_some_and(|real| real.translated);
             let service = model.service(service);
             let entry = service.and_then(|entry| entry.real(id));
-            let mut real = real_row(index, id, entry.map(|entry| &entry.spec), neighbours);
+            let mut real = real_row(placed.index, id, entry.map(|entry| &entry.spec), neighbours);
+            real.flags |= if translated { REAL_TRANSLATED } else { 0 };
             real.flags |= service.map_or(0, |service| policy_flags(&model.policy(service), real.method));
             Some(real)
         }
@@ -384,6 +398,16 @@ fn tunnel(tunnel: Tunnel) -> (u8, u16, u8) {
         Tunnel::Gue { port, checksum } => (abi::TUNNEL_GUE, port.to_be(), flags(checksum)),
         Tunnel::Gre { checksum } => (abi::TUNNEL_GRE, 0, flags(checksum)),
     }
+}
+
+/// Deleted real servers included: replies of their flows go on.
+fn masquerade_filter(reals: &BTreeMap<u32, Real>) -> BTreeMap<u32, u64> {
+    let mut words = BTreeMap::new();
+    for real in reals.values().filter(|real| real.flags & REAL_TRANSLATED != 0) {
+        let (word, mask) = abi::vip_filter_bit(&real.address);
+        *words.entry(word).or_default() |= mask;
+    }
+    words
 }
 
 #[cfg(test)]

@@ -31,6 +31,10 @@ pub enum TableChange {
     PutVipFilter(u32, u64),
     /// Clear a word of the VIP filter.
     RemoveVipFilter(u32),
+    /// Write a word of the filter of masqueraded real servers.
+    PutMasqueradeFilter(u32, u64),
+    /// Clear a word of it.
+    RemoveMasqueradeFilter(u32),
 }
 
 /// What turns one map into another.
@@ -56,8 +60,8 @@ fn keyed<K: Ord + Copy, V: PartialEq + Copy>(old: &BTreeMap<K, V>, new: &BTreeMa
     difference
 }
 
-/// The changes that turn `old` into `new`, in the order they must be done: settings, real servers, slots,
-/// services, VIP filter; then what goes, in reverse. A real server that ceases to be available does so after
+/// The changes that turn `old` into `new`, in the order they must be done: settings, filter of
+/// masqueraded real servers, real servers, slots, services, VIP filter; then what goes, in reverse. A real server that ceases to be available does so after
 /// the services have stopped choosing it.
 ///
 /// The slots of `new` must not be ones that a service of `old` uses otherwise; [`crate::compile`] sees to it.
@@ -72,6 +76,8 @@ pub fn diff(old: &Tables, new: &Tables) -> Vec<TableChange> {
     let services = keyed(&old.services, &new.services);
     let vip_filter = keyed(&old.vip_filter, &new.vip_filter);
 
+    let masqueraded = keyed(&old.masquerade_filter, &new.masquerade_filter);
+
     let is_available = |real: &Real| real.flags & REAL_AVAILABLE != 0;
     let (leaving, coming): (Vec<_>, Vec<_>) = reals
         .put
@@ -79,6 +85,8 @@ pub fn diff(old: &Tables, new: &Tables) -> Vec<TableChange> {
         .partition(|(index, real)| old.reals.get(index).is_some_and(is_available) && !is_available(real));
 
     let put_real = |(index, real)| TableChange::PutReal(index, real);
+    let put_masqueraded = |(word, bits)| TableChange::PutMasqueradeFilter(word, bits);
+    changes.extend(masqueraded.put.into_iter().map(put_masqueraded));
     changes.extend(coming.into_iter().map(put_real));
     changes.extend(slots.put.into_iter().map(|(index, slot)| TableChange::PutSlot(index, slot)));
     changes.extend(services.put.into_iter().map(|(key, service)| TableChange::PutService(key, service)));
@@ -88,6 +96,7 @@ pub fn diff(old: &Tables, new: &Tables) -> Vec<TableChange> {
     changes.extend(services.removed.into_iter().map(TableChange::RemoveService));
     changes.extend(slots.removed.into_iter().map(TableChange::RemoveSlot));
     changes.extend(leaving.into_iter().map(put_real));
+    changes.extend(masqueraded.removed.into_iter().map(TableChange::RemoveMasqueradeFilter));
     changes.extend(reals.removed.into_iter().map(TableChange::RemoveReal));
     changes
 }

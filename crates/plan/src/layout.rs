@@ -51,6 +51,8 @@ pub(crate) struct Placed {
 pub(crate) struct PlacedReal {
     pub(crate) index: u32,
     pub(crate) present: bool,
+    /// It is masqueraded, or was since it has this index: some flow of it may be translated.
+    pub(crate) translated: bool,
 }
 
 /// The slots of a service.

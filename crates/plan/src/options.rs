@@ -21,6 +21,8 @@ pub struct Options {
     /// Key of the stateless placement used when the established table is full. It should be secret, and the
     /// same on every director that may take a flow over.
     pub overflow_key: [u64; 2],
+    /// Lowest and highest port that source translation gives a flow.
+    pub source_ports: [u16; 2],
 }
 
 impl Default for Options {
@@ -32,6 +34,7 @@ impl Default for Options {
             placement_key: settings.placement_key,
             answers_per_second_max: settings.answers_per_second_max,
             overflow_key: settings.overflow_key,
+            source_ports: settings.source_ports,
         }
     }
 }

@@ -368,7 +368,6 @@ fn refusals_are_those_of_the_kernel() {
         spec: real_spec(1),
     };
     let lower = RealSpec { lower_threshold: 1, ..real_spec(1) };
-    let masquerade = RealSpec { forwarding: api::Forwarding::Masquerade, ..real_spec(1) };
     let tunnel = |tunnel| RealSpec { forwarding: api::Forwarding::Tunnel, tunnel, ..real_spec(1) };
     let tunnel_port = Change::AddReal {
         service: service(1),
@@ -396,7 +395,6 @@ fn refusals_are_those_of_the_kernel() {
         (at("255.255.255.255"), Invalid),
         (at("0.0.0.0"), Invalid),
         (at("fe80::1"), Invalid),
-        (with(masquerade, 2), Unsupported),
         (port, Invalid),
         (with(tunnel(api::Tunnel::Gue { port: 0, checksum: api::TunnelChecksum::None }), 2), Invalid),
         (with(tunnel(api::Tunnel::Gre { checksum: api::TunnelChecksum::Remote }), 2), Invalid),

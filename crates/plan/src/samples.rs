@@ -3,14 +3,14 @@
 use crate::ring::Entry;
 use crate::{Options, TableSize, Tables};
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Limits, Load, Real, Service,
+    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Limits, Load, Real, Reply, Service,
     ServiceKey, Settings, Slot, Verdict,
 };
 use api::{
     Change, Forwarding, Gone, Placement, PolicyChoices, Protocol, RealId, RealSpec, SchedulerFlags,
     ServiceId, ServiceSpec, Timeouts, Tunnel,
 };
-use forward::tables::Scan;
+use forward::tables::{Route, Scan};
 use proptest::prelude::*;
 use std::cell::Cell;
 
@@ -190,6 +190,25 @@ impl forward::Tables for Simulated {
         None
     }
     fn insert_fragment(&self, _: &FlowKey, _: &Fragment) {}
+    fn may_be_masqueraded(&self, _: &Address) -> bool {
+        false
+    }
+    fn reply(&self, _: &FlowKey) -> Option<Reply> {
+        None
+    }
+    fn insert_reply(&self, _: &FlowKey, _: &Reply) -> bool {
+        false
+    }
+    fn insert_embryonic_reply(&self, _: &FlowKey, _: &Reply) -> bool {
+        false
+    }
+    fn add_embryonic_reply(&self, _: &FlowKey, _: &Reply) -> bool {
+        false
+    }
+    fn remove_embryonic_reply(&self, _: &FlowKey) {}
+    fn route(&self, _: u32, _: &FlowKey, _: u32) -> Route {
+        Route::Unknown
+    }
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.tables.services.get(key).copied()
     }
@@ -232,6 +251,7 @@ impl forward::Tables for Simulated {
     }
     fn set_answers(&self, _: Answers) {}
     fn count_in(&self, _: u32, _: u32, _: bool) {}
+    fn count_out(&self, _: u32, _: u32) {}
     fn count_verdict(&self, _: Verdict) {}
     fn take_back_known(&self) {}
 }

@@ -12,8 +12,7 @@ fn unsupported(message: impl Into<String>) -> Refusal {
 /// Refuses a real server that cannot be reached yet.
 pub(crate) fn real(id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
     let method = match spec.forwarding {
-        Forwarding::DirectRouting | Forwarding::Tunnel => None,
-        Forwarding::Masquerade => Some("masquerading (-m)"),
+        Forwarding::DirectRouting | Forwarding::Masquerade | Forwarding::Tunnel => None,
         Forwarding::Local => Some("local delivery"),
     };
     if let Some(method) = method {

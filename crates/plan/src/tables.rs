@@ -20,6 +20,8 @@ pub struct Tables {
     pub reals: BTreeMap<u32, Real>,
     /// Words of the VIP filter that are not 0, by index.
     pub vip_filter: BTreeMap<u32, u64>,
+    /// The same for the filter of real servers whose packets may be replies.
+    pub masquerade_filter: BTreeMap<u32, u64>,
 }
 
 impl Tables {
@@ -50,6 +52,12 @@ impl Tables {
             }
             TableChange::RemoveVipFilter(word) => {
                 self.vip_filter.remove(&word);
+            }
+            TableChange::PutMasqueradeFilter(word, bits) => {
+                self.masquerade_filter.insert(word, bits);
+            }
+            TableChange::RemoveMasqueradeFilter(word) => {
+                self.masquerade_filter.remove(&word);
             }
         }
     }

@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, Real, Service,
-    ServiceKey, Settings, SipScratch, Slot, Verdict, vip_filter_bit,
+    Address, Affinity, AffinityKey, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, Real, Reply,
+    Service, ServiceKey, Settings, SipScratch, Slot, Verdict, vip_filter_bit,
 };
-use forward::Tables;
 use forward::tables::{SCAN_MAX, Scan};
+use forward::{Route, Tables};
 use wire::Bytes;
 
 use crate::case::{Compiled, Seen, SeenFlow};
@@ -51,6 +51,10 @@ pub struct MemoryTables {
     affinities: RefCell<BTreeMap<AffinityKey, Affinity>>,
     sip: RefCell<SipScratch>,
     fragments: RefCell<BTreeMap<FlowKey, Fragment>>,
+    masquerade_filter: BTreeSet<(u32, u64)>,
+    replies: RefCell<BTreeMap<FlowKey, Reply>>,
+    embryonic_replies: RefCell<BTreeMap<FlowKey, Reply>>,
+    routes: BTreeMap<Address, Route>,
     verdicts: RefCell<BTreeMap<Verdict, u64>>,
     taken_back: Cell<u64>,
     progressed_ns: RefCell<BTreeMap<u32, u64>>,
@@ -63,6 +67,8 @@ impl MemoryTables {
     pub fn new(tables: &Compiled) -> Self {
         let (embryonic, established): (Vec<_>, Vec<_>) =
             tables.flows.iter().copied().partition(|(_, flow)| flow.flags & abi::FLOW_EMBRYONIC != 0);
+        let (embryonic_replies, established_replies): (Vec<_>, Vec<_>) =
+            tables.replies.iter().copied().partition(|(_, _, embryonic)| *embryonic);
         Self {
             settings: tables.settings,
             vip_filter: tables.services.iter().map(|(key, _)| vip_filter_bit(&key.address)).collect(),
@@ -82,6 +88,14 @@ impl MemoryTables {
             affinities: RefCell::new(tables.affinities.iter().copied().collect()),
             sip: RefCell::default(),
             fragments: RefCell::default(),
+            masquerade_filter: tables.masquerade_filter(),
+            replies: RefCell::new(
+                established_replies.into_iter().map(|(key, reply, _)| (key, reply)).collect(),
+            ),
+            embryonic_replies: RefCell::new(
+                embryonic_replies.into_iter().map(|(key, reply, _)| (key, reply)).collect(),
+            ),
+            routes: tables.routes.iter().copied().collect(),
             verdicts: RefCell::default(),
             taken_back: Cell::default(),
             progressed_ns: RefCell::new((0..).zip(tables.progress.iter().copied()).collect()),
@@ -113,6 +127,13 @@ impl MemoryTables {
     #[must_use]
     pub fn call(&self, key: &FlowKey) -> Option<Call> {
         self.calls.borrow().get(key).copied()
+    }
+
+    /// The ways back of all translated flows, those of the embryonic table last.
+    #[must_use]
+    pub fn replies(&self) -> Vec<(FlowKey, Reply)> {
+        let (established, embryonic) = (self.replies.borrow(), self.embryonic_replies.borrow());
+        established.iter().chain(embryonic.iter()).map(|(key, reply)| (*key, *reply)).collect()
     }
 
     /// Load of each real server.
@@ -303,6 +324,42 @@ impl Tables for MemoryTables {
         self.fragments.borrow_mut().insert(*key, *fragment);
     }
 
+    fn may_be_masqueraded(&self, address: &Address) -> bool {
+        self.masquerade_filter.contains(&vip_filter_bit(address))
+    }
+
+    fn reply(&self, key: &FlowKey) -> Option<Reply> {
+        let established = self.replies.borrow().get(key).copied();
+        established.or_else(|| self.embryonic_replies.borrow().get(key).copied())
+    }
+
+    fn insert_reply(&self, key: &FlowKey, reply: &Reply) -> bool {
+        self.replies.borrow_mut().insert(*key, *reply);
+        true
+    }
+
+    fn insert_embryonic_reply(&self, key: &FlowKey, reply: &Reply) -> bool {
+        self.embryonic_replies.borrow_mut().insert(*key, *reply);
+        true
+    }
+
+    fn add_embryonic_reply(&self, key: &FlowKey, reply: &Reply) -> bool {
+        let mut replies = self.embryonic_replies.borrow_mut();
+        let is_new = !replies.contains_key(key);
+        if is_new {
+            replies.insert(*key, *reply);
+        }
+        is_new
+    }
+
+    fn remove_embryonic_reply(&self, key: &FlowKey) {
+        self.embryonic_replies.borrow_mut().remove(key);
+    }
+
+    fn route(&self, _ingress: u32, ends: &FlowKey, _ip_len: u32) -> Route {
+        self.routes.get(&ends.virtual_address).copied().unwrap_or(Route::Unknown)
+    }
+
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.services.get(key).copied()
     }
@@ -395,6 +452,13 @@ impl Tables for MemoryTables {
             counters.in_packets += 1;
             counters.in_bytes += u64::from(bytes);
             counters.connections += u64::from(connection);
+        }
+    }
+
+    fn count_out(&self, real: u32, bytes: u32) {
+        if let Some(counters) = self.counters.borrow_mut().get_mut(real as usize) {
+            counters.out_packets += 1;
+            counters.out_bytes += u64::from(bytes);
         }
     }
 

@@ -258,6 +258,8 @@ fn random_flow(numbers: &mut Numbers, form: &str, port: u16, real: IpAddr, full:
         // Far from now on either side: the kernel's clock runs on while the test does.
         expires_in: [-100, 30, 1000, 1000][numbers.below(4) as usize],
         table: Some(if embryonic { "embryonic" } else { "established" }.to_owned()),
+        source_port: None,
+        no_way_back: false,
     }
 }
 

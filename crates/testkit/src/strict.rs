@@ -11,6 +11,8 @@ use wire::{Bytes, Short};
 
 /// Largest access that makes sense: an IPv6 header and its extension fit.
 const ACCESS_BYTES_MAX: usize = 64;
+/// Index of the interface that frames came by: that of the loopback, as in the kernel's test run.
+pub const INGRESS: u32 = 1;
 /// Longest frame, in bytes.
 const FRAME_BYTES_MAX: usize = 65_535;
 
@@ -72,6 +74,10 @@ impl StrictBytes {
 impl Bytes for StrictBytes {
     fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    fn ingress(&self) -> u32 {
+        INGRESS
     }
 
     fn get<const N: usize>(&self, offset: usize) -> Result<[u8; N], Short> {

@@ -23,6 +23,9 @@ pub trait Bytes {
         self.len() == 0
     }
 
+    /// Index of the interface the frame came by; 0 when nobody knows.
+    fn ingress(&self) -> u32;
+
     /// The `N` bytes at `offset`.
     ///
     /// # Errors

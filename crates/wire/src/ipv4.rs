@@ -6,11 +6,13 @@
 //! ```
 
 use crate::bytes::words;
-use crate::{Bytes, Short, checksum};
+use crate::checksum::Change;
+use crate::{Bytes, Short};
 
 /// Length without options, in bytes.
 pub const HEADER_LEN: usize = 20;
 const TTL_OFFSET: usize = 8;
+const SOURCE_OFFSET: usize = 12;
 
 /// The fixed part, as words in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,11 +133,29 @@ enum Word {
 /// [`Short`] when the frame ends inside the header.
 #[inline(always)]
 pub fn decrement_ttl<B: Bytes>(bytes: &mut B, offset: usize) -> Result<(), Short> {
+    decrement_ttl_and(bytes, offset, Change::NONE)
+}
+
+/// The same, and the checksum is mended for another change of the header too.
+///
+/// # Errors
+/// As for [`decrement_ttl`].
+#[inline(always)]
+pub fn decrement_ttl_and<B: Bytes>(bytes: &mut B, offset: usize, change: Change) -> Result<(), Short> {
     let at = offset.wrapping_add(TTL_OFFSET);
-    let [ttl, protocol, hi, lo] = bytes.get::<4>(at)?;
+    let [ttl, protocol, a, b] = bytes.get::<4>(at)?;
     let new_ttl = ttl.wrapping_sub(1);
-    let old = u16::from_be_bytes([ttl, protocol]);
-    let new = u16::from_be_bytes([new_ttl, protocol]);
-    let [hi, lo] = checksum::replace_word(u16::from_be_bytes([hi, lo]), old, new).to_be_bytes();
-    bytes.put(at, [new_ttl, protocol, hi, lo])
+    let change = change.half(u16::from_ne_bytes([ttl, protocol]), u16::from_ne_bytes([new_ttl, protocol]));
+    let [a, b] = change.apply(u16::from_ne_bytes([a, b])).to_ne_bytes();
+    bytes.put(at, [new_ttl, protocol, a, b])
+}
+
+/// Replaces source and destination address of the header at `offset`, both as they stand in the packet. The
+/// checksum is another matter ([`decrement_ttl_and`]).
+///
+/// # Errors
+/// [`Short`] when the frame ends inside the header.
+#[inline(always)]
+pub fn set_addresses<B: Bytes>(bytes: &mut B, offset: usize, addresses: [u32; 2]) -> Result<(), Short> {
+    bytes.put_words(offset.wrapping_add(SOURCE_OFFSET), addresses)
 }

@@ -11,6 +11,7 @@ use crate::{Bytes, Short};
 /// Length without extensions, in bytes.
 pub const HEADER_LEN: usize = 40;
 const HOP_LIMIT_OFFSET: usize = 7;
+const SOURCE_OFFSET: usize = 8;
 
 /// Most extension headers that are followed; RFC 8200 section 4.1 lists four that can precede the transport
 /// of a packet that is not encrypted, one of them twice.
@@ -195,4 +196,13 @@ pub fn decrement_hop_limit<B: Bytes>(bytes: &mut B, offset: usize) -> Result<(),
     let at = offset.wrapping_add(HOP_LIMIT_OFFSET);
     let [limit] = bytes.get::<1>(at)?;
     bytes.put(at, [limit.wrapping_sub(1)])
+}
+
+/// Replaces source and destination address of the header at `offset`, both as they stand in the packet.
+///
+/// # Errors
+/// [`Short`] when the frame ends inside the header.
+#[inline(always)]
+pub fn set_addresses<B: Bytes>(bytes: &mut B, offset: usize, addresses: [u32; 8]) -> Result<(), Short> {
+    bytes.put_words(offset.wrapping_add(SOURCE_OFFSET), addresses)
 }

@@ -6,6 +6,7 @@
 //! | source port| destination port| length | checksum | payload                     UDP
 //! ```
 
+use crate::checksum::Change;
 use crate::{Bytes, Short};
 
 /// Length of a TCP header without options.
@@ -74,4 +75,46 @@ pub fn parse_udp<B: Bytes>(bytes: &B, offset: usize) -> Result<UdpHeader, Short>
         destination_be: u16::from_ne_bytes([c, d]),
         len: u16::from_be_bytes([hi, lo]),
     })
+}
+
+/// Offset of the checksum in a TCP header.
+pub const CHECKSUM_OFFSET: usize = 16;
+/// Offset of the checksum in a UDP header.
+pub const UDP_CHECKSUM_OFFSET: usize = 6;
+
+/// Replaces both ports of a TCP, UDP or SCTP header at `offset`: source and destination, network order.
+///
+/// # Errors
+/// [`Short`] when the frame ends inside them.
+#[inline(always)]
+pub fn set_ports<B: Bytes>(bytes: &mut B, offset: usize, source: u16, destination: u16) -> Result<(), Short> {
+    let ([a, b], [c, d]) = (source.to_ne_bytes(), destination.to_ne_bytes());
+    bytes.put(offset, [a, b, c, d])
+}
+
+/// Mends the checksum of the TCP header at `offset` for a change of what it covers, the pseudo-header included.
+///
+/// # Errors
+/// [`Short`] when the frame ends before it.
+#[inline(always)]
+pub fn mend_checksum<B: Bytes>(bytes: &mut B, offset: usize, change: Change) -> Result<(), Short> {
+    let at = offset.wrapping_add(CHECKSUM_OFFSET);
+    let field = u16::from_ne_bytes(bytes.get(at)?);
+    bytes.put(at, change.apply(field).to_ne_bytes())
+}
+
+/// The same for UDP, where a field of 0 means that there is no checksum, and stays, and a checksum that comes to 0 is
+/// sent as 0xffff (RFC 768).
+///
+/// # Errors
+/// [`Short`] when the frame ends before it.
+#[inline(always)]
+pub fn mend_udp_checksum<B: Bytes>(bytes: &mut B, offset: usize, change: Change) -> Result<(), Short> {
+    let at = offset.wrapping_add(UDP_CHECKSUM_OFFSET);
+    let field = u16::from_ne_bytes(bytes.get(at)?);
+    if field == 0 {
+        return Ok(());
+    }
+    let mended = change.apply(field);
+    bytes.put(at, if mended == 0 { u16::MAX } else { mended }.to_ne_bytes())
 }

@@ -55,6 +55,9 @@ impl Step {
     /// source is the VIP.
     #[must_use]
     pub fn key(&self) -> Option<FlowKey> {
+        if let Some(of) = &self.of {
+            return super::flow_key(of).ok();
+        }
         let packet = self.packet().ok()?;
         let error = headers(&packet).position(|header| matches!(header.kind.word, "icmp" | "icmp6"));
         let key = key_of(headers(&packet).skip(error.unwrap_or(0)))?;
@@ -114,6 +117,8 @@ impl Step {
                 connections: counters.connections,
                 packets: counters.in_packets,
                 bytes: counters.in_bytes,
+                out_packets: counters.out_packets,
+                out_bytes: counters.out_bytes,
             };
             let expected = self.expected_stats(*address)?;
             if added != expected {
@@ -198,7 +203,7 @@ impl Step {
         let bytes = ip_length(&self.packet()?).ok_or("in: no IP header to count the bytes of")?;
         let opening = ["forward_new", "forward_rescued", "forward_one_packet", "forward_no_template"];
         let connections = u64::from(opening.contains(&self.verdict.as_str()));
-        Ok(StatsAdded { connections, packets: 1, bytes })
+        Ok(StatsAdded { connections, packets: 1, bytes, ..StatsAdded::default() })
     }
 }
 

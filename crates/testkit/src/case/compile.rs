@@ -1,14 +1,18 @@
 //! A case's tables -> what the packet path reads.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use abi::{Address, Affinity, AffinityKey, FlowKey, Load, ServiceKey, Settings, Slot, Span, TcpState};
 
 use super::rings::{self, Member};
-use super::{Flow, Real, Service, Tables};
+use super::{Flow, Real, Route, Service, Tables};
+use crate::strict::INGRESS;
 
 /// The MAC address of the director's interface towards the real servers.
 pub(super) const DIRECTOR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
+/// The MAC address of the client, or of the router before it.
+const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// Nanoseconds a second.
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 /// How long the consistent hash of an overflowed case goes on: longer than any runner takes.
@@ -50,6 +54,10 @@ pub struct Compiled {
     pub templates: Vec<(FlowKey, abi::Flow)>,
     /// Which real servers serve a destination.
     pub affinities: Vec<(AffinityKey, Affinity)>,
+    /// The ways back of translated flows, and whether the flow is embryonic.
+    pub replies: Vec<(FlowKey, abi::Reply, bool)>,
+    /// What the routing table says, by destination.
+    pub routes: Vec<(Address, forward::Route)>,
     /// Settings of the director.
     pub settings: Settings,
     /// The established table takes no more flows.
@@ -74,6 +82,9 @@ impl Compiled {
         for (name, value) in &tables.settings {
             set(&mut settings.sysctls, name, *value)?;
         }
+        if let Some(ports) = tables.source_ports {
+            settings.source_ports = ports;
+        }
         let mut compiled = Self {
             services: Vec::new(),
             cursors: Vec::new(),
@@ -85,6 +96,8 @@ impl Compiled {
             flows: Vec::new(),
             templates: Vec::new(),
             affinities: Vec::new(),
+            replies: Vec::new(),
+            routes: tables.routes.iter().map(route).collect(),
             settings,
             established_full: tables.established_full,
             overflow_until_ns: if tables.overflowed { now_ns + OVERFLOW_NS } else { 0 },
@@ -95,6 +108,9 @@ impl Compiled {
         for flow in &tables.flows {
             let added = compiled.flow(flow, now_ns)?;
             compiled.flows.push(added);
+            if added.1.flags & abi::FLOW_TRANSLATED != 0 && !flow.no_way_back {
+                compiled.add_reply(&added);
+            }
         }
         for template in &tables.templates {
             let added = compiled.template(template, now_ns)?;
@@ -110,6 +126,29 @@ impl Compiled {
     pub fn real(&self, address: IpAddr) -> Result<u32, CompileError> {
         let index = self.addresses.iter().position(|known| *known == address);
         index.map(|index| index as u32).ok_or_else(|| wrong("real server", address, "not in the tables"))
+    }
+
+    /// The filter bits of the real servers whose packets may be replies.
+    #[must_use]
+    pub fn masquerade_filter(&self) -> BTreeSet<(u32, u64)> {
+        let translated = self.reals.iter().filter(|real| real.flags & abi::REAL_TRANSLATED != 0);
+        translated.map(|real| abi::vip_filter_bit(&real.address)).collect()
+    }
+
+    /// The way back of a flow, by the client's own link.
+    fn add_reply(&mut self, (key, flow): &(FlowKey, abi::Flow)) {
+        let Some(real) = self.reals.get(flow.real as usize) else { return };
+        let reply = abi::Reply {
+            client: key.client,
+            virtual_address: key.virtual_address,
+            client_port_be: key.client_port_be,
+            virtual_port_be: key.virtual_port_be,
+            real: flow.real,
+            ifindex: INGRESS,
+            macs: abi::Real::macs_of(CLIENT_MAC, DIRECTOR_MAC),
+        };
+        let ends = forward::real_side(key, real, flow.source_port_be, flow.flags & abi::FLOW_KEEPS_PORT != 0);
+        self.replies.push((ends, reply, flow.flags & abi::FLOW_EMBRYONIC != 0));
     }
 
     fn add_service(&mut self, written: &Service, now_ns: u64) -> Result<(), CompileError> {
@@ -201,16 +240,20 @@ impl Compiled {
             None | Some("direct") => abi::METHOD_DIRECT_ROUTING,
             Some("tunnel") => abi::METHOD_TUNNEL,
             Some("masquerade") => abi::METHOD_MASQUERADE,
-            Some(other) => return Err(wrong("method", other, "expected direct, tunnel or masquerade")),
+            Some("bypass") => abi::METHOD_BYPASS,
+            Some(other) => {
+                return Err(wrong("method", other, "expected direct, tunnel, masquerade or bypass"));
+            }
         };
         let (tunnel, tunnel_port, tunnel_flags) = tunnel(written.tunnel.as_deref().unwrap_or("ipip"))?;
+        let translated = if method == abi::METHOD_MASQUERADE { abi::REAL_TRANSLATED } else { 0 };
         self.reals.push(abi::Real {
             address: address(written.address),
             macs: abi::Real::macs_of(mac(written)?, DIRECTOR_MAC),
             ifindex: written.ifindex,
             port_be: written.port.unwrap_or(port).to_be(),
             method,
-            flags: resolved | available | local | translate | policy_flags(&written.policy)?,
+            flags: resolved | available | local | translate | translated | policy_flags(&written.policy)?,
             mtu: written.mtu,
             source: written.source.map(address).unwrap_or_default(),
             weight: written.weight,
@@ -236,6 +279,10 @@ impl Compiled {
         let sctp = key.protocol == u32::from(abi::protocol::SCTP);
         let state = state(key.protocol, &written.state)?;
         let active = tcp && is_active(state) || sctp && written.state == "ESTABLISHED";
+        let real = self.real(written.real)?;
+        let method = self.reals.get(real as usize).map_or(0, |real| real.method);
+        let translated = method == abi::METHOD_MASQUERADE;
+        let source_port_be = written.source_port.unwrap_or(0).to_be();
         // An established flow proved itself by a second packet; so has every later state.
         let embryonic = match written.table.as_deref() {
             None => tcp && state == TcpState::SynRecv as u8 || sctp && !active,
@@ -245,12 +292,9 @@ impl Compiled {
         };
         let flags = if active { 0 } else { abi::FLOW_INACTIVE }
             | if embryonic { abi::FLOW_EMBRYONIC } else { 0 }
-            | abi::FLOW_NO_OUTPUT;
+            | if translated { abi::FLOW_TRANSLATED } else { abi::FLOW_NO_OUTPUT };
         let expires_ns = now_ns.saturating_add_signed(written.expires_in * SECOND_NS as i64);
-        Ok((
-            key,
-            abi::Flow { expires_ns, real: self.real(written.real)?, state, flags, ..Default::default() },
-        ))
+        Ok((key, abi::Flow { expires_ns, real, state, flags, source_port_be, ..Default::default() }))
     }
 }
 
@@ -363,6 +407,19 @@ fn mask(written: Option<&str>, v6: bool) -> Result<u32, CompileError> {
             text.parse().map(|mask: std::net::Ipv4Addr| u32::from(mask).to_be()).map_err(|_| bad(text))
         }
     }
+}
+
+fn route(written: &Route) -> (Address, forward::Route) {
+    let to = address(written.to);
+    let says = match written.interface {
+        Some(ifindex) => {
+            let last = to.octets()[15];
+            let macs = abi::Real::macs_of([2, 0, 0, 0, 3, last], [2, 0, 0, 0, 0, 0xfd]);
+            forward::Route::Known { ifindex, macs }
+        }
+        None => forward::Route::Refused,
+    };
+    (to, says)
 }
 
 /// The number of a state of this protocol by its name in listings; `UDP` for the only one of UDP.

@@ -67,6 +67,21 @@ pub struct Tables {
     /// Settings by the names of IPVS, `drop_rate` (every how many-th attempt is dropped) among them.
     #[serde(default)]
     pub settings: BTreeMap<String, u32>,
+    /// What the routing table knows; of other destinations it knows nothing.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// Ports that source translation may give, lowest and highest.
+    pub source_ports: Option<[u16; 2]>,
+}
+
+/// A route to one host.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Where to.
+    pub to: IpAddr,
+    /// Interface packets leave by; without it the route forbids the way.
+    pub interface: Option<u32>,
 }
 
 /// A virtual service.
@@ -177,6 +192,11 @@ pub struct Flow {
     pub expires_in: i64,
     /// `embryonic` or `established`; by default what the state implies.
     pub table: Option<String>,
+    /// With source translation, the port in place of the client's.
+    pub source_port: Option<u16>,
+    /// The way back of its replies is not known (any more).
+    #[serde(default)]
+    pub no_way_back: bool,
 }
 
 /// One packet and what becomes of it.
@@ -199,6 +219,8 @@ pub struct Step {
     pub interface: Option<u32>,
     /// The packet's flow afterwards.
     pub flow: Option<FlowAfter>,
+    /// Which flow that is, where the packet's own ends do not say so: it comes from a real server.
+    pub of: Option<String>,
     /// Active and inactive flows afterwards, by real server; others are not looked at.
     #[serde(default)]
     pub load: BTreeMap<IpAddr, (i32, i32)>,
@@ -251,6 +273,12 @@ pub struct StatsAdded {
     /// Bytes from the IP header on.
     #[serde(default)]
     pub bytes: u64,
+    /// Packets from the real server.
+    #[serde(default)]
+    pub out_packets: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub out_bytes: u64,
 }
 
 fn one() -> u32 {

@@ -93,6 +93,9 @@ struct Written {
     #[serde(default)]
     settings: BTreeMap<String, u32>,
     #[serde(default)]
+    routes: Vec<super::Route>,
+    source_ports: Option<[u16; 2]>,
+    #[serde(default)]
     wire: bool,
     #[serde(default)]
     then: Vec<Step>,
@@ -161,6 +164,8 @@ fn finish(
     state.templates.extend(written.templates);
     state.established_full |= written.established_full;
     state.overflowed |= written.overflowed;
+    state.routes.extend(written.routes);
+    state.source_ports = written.source_ports.or(state.source_ports);
     state.answers_per_second_max = written.answers_per_second_max.or(state.answers_per_second_max);
     state.pmtu_disc = written.pmtu_disc.or(state.pmtu_disc);
     state.settings.extend(written.settings);

@@ -63,6 +63,17 @@ impl Runner {
         clear(&to.templates)?;
         clear(&to.calls)?;
         clear(&to.fragments)?;
+        clear(&to.replies)?;
+        clear(&to.embryonic_replies)?;
+        let mut masqueraded = vec![0_u64; VIP_FILTER_WORDS as usize];
+        for (word, mask) in tables.masquerade_filter() {
+            masqueraded[word as usize] |= mask;
+        }
+        to.masquerade_filter.put_range(0, &masqueraded)?;
+        for (key, reply, embryonic) in &tables.replies {
+            let table = if *embryonic { &to.embryonic_replies } else { &to.replies };
+            table.put(key, reply, Put::Any)?;
+        }
         let mut filter = vec![0_u64; VIP_FILTER_WORDS as usize];
         for (key, service) in &tables.services {
             let (word, mask) = vip_filter_bit(&key.address);
@@ -149,6 +160,15 @@ impl Runner {
         Ok(templates)
     }
 
+    /// The ways back of all translated flows, sorted by key.
+    pub fn replies(&self) -> Result<Vec<(FlowKey, abi::Reply)>, TableError> {
+        let from = self.datapath.tables();
+        let mut replies = from.replies.entries()?;
+        replies.extend(from.embryonic_replies.entries()?);
+        replies.sort_by_key(|(key, _)| *key);
+        Ok(replies)
+    }
+
     /// Runs one packet through the programs; an error when counters and action contradict each other.
     pub fn run(&self, tables: &Compiled, packet: &[u8], key: Option<&FlowKey>) -> Result<Seen, String> {
         let table = |error: TableError| format!("{error}: {:?}", error.source);
@@ -163,6 +183,8 @@ impl Runner {
         let ifindex = if verdict.is_forward() { to.map(|real| tables.reals[real].ifindex) } else { None };
         let ifindex = if verdict == Verdict::ForwardLocal { Some(0) } else { ifindex };
         let expected = match ifindex {
+            // Which way a reply goes, the test run does not tell.
+            None if verdict == Verdict::ForwardReply => run.action.clamp(action::TX, action::REDIRECT),
             Some(_) if verdict == Verdict::ForwardLocal => action::PASS,
             Some(INGRESS) => action::TX,
             Some(_) => action::REDIRECT,

@@ -1,0 +1,132 @@
+//! Masquerading (NAT), the way back: a real server's packet gets the VIP as its source and goes to the client.
+//!
+//! The entry sends here what is for no VIP but comes from an address that may be a masqueraded real server. Most of it
+//! may be none of ours: the director stays an ordinary router for it.
+
+use crate::decide::{Onward, Outcome};
+use crate::enter::{advance_output, shift};
+use crate::packet::{MARK_NO_REPLY, Unserved, Work, has_addresses, is_tcp, truncated};
+use crate::persist::mark_assured;
+use crate::rewrite;
+use crate::tables::{Route, Tables};
+use abi::{
+    FLOW_CONTROLLED, FLOW_INACTIVE, FLOW_TRANSLATED, Flow, FlowKey, Program, REAL_AVAILABLE, Reply, Verdict,
+};
+use wire::Bytes;
+
+/// Translates a real server's packet, if it belongs to a flow.
+#[inline(always)]
+pub fn reply<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &mut Work, now_ns: u64) -> Onward {
+    let served = serve(bytes, tables, work, now_ns);
+    if served.is_ok() {
+        tables.count_verdict(Verdict::ForwardReply);
+    }
+    Onward::of(tables, served)
+}
+
+#[inline(always)]
+fn serve<B: Bytes, T: Tables>(
+    bytes: &mut B,
+    tables: &T,
+    work: &mut Work,
+    now_ns: u64,
+) -> Result<Outcome, Unserved> {
+    has_addresses(bytes)?;
+    let Some(found) = find(tables, &work.key, now_ns) else {
+        // A real server may be a client of a VIP as well.
+        if tables.may_be_vip(&work.key.virtual_address) && work.marks & MARK_NO_REPLY == 0 {
+            work.marks |= MARK_NO_REPLY;
+            return Err(Unserved::Next(Program::Schedule));
+        }
+        return Err(Verdict::PassNoReply.into());
+    };
+    if work.ttl <= 1 {
+        // In the name of the VIP, which is the director's.
+        work.key.virtual_address = found.way.virtual_address;
+        work.verdict = Verdict::AnswerTimeExceeded as u8;
+        return Err(Unserved::Next(Program::Answer));
+    }
+    Ok(send(bytes, tables, work, &found, now_ns)?)
+}
+
+/// The flow that a real server's packet belongs to.
+pub struct Found<F> {
+    /// Where it goes.
+    pub way: Reply,
+    /// Key of the flow.
+    pub key: FlowKey,
+    /// Its place.
+    pub handle: F,
+    /// What is known about it.
+    pub flow: Flow,
+}
+
+/// The flow that a packet with these ends belongs to, read as they stand: `client` is the source.
+#[inline(always)]
+pub fn find<T: Tables>(tables: &T, ends: &FlowKey, now_ns: u64) -> Option<Found<T::Flow>> {
+    let way = tables.reply(&turned(ends))?;
+    let key = way.flow_key(ends.protocol);
+    let handle = tables.established(&key).or_else(|| tables.embryonic(&key))?;
+    let flow = tables.flow(handle);
+    let is_its = flow.flags & FLOW_TRANSLATED != 0 && flow.real == way.real && now_ns < flow.expires_ns;
+    is_its.then_some(Found { way, key, handle, flow })
+}
+
+/// The same ends seen from the other side.
+#[inline(always)]
+#[must_use]
+pub const fn turned(ends: &FlowKey) -> FlowKey {
+    FlowKey {
+        client: ends.virtual_address,
+        virtual_address: ends.client,
+        client_port_be: ends.virtual_port_be,
+        virtual_port_be: ends.client_port_be,
+        protocol: ends.protocol,
+    }
+}
+
+#[inline(always)]
+fn send<B: Bytes, T: Tables>(
+    bytes: &mut B,
+    tables: &T,
+    work: &Work,
+    found: &Found<T::Flow>,
+    now_ns: u64,
+) -> Result<Outcome, Verdict> {
+    let settings = tables.settings().ok_or(Verdict::DropInternal)?;
+    let mut flow = found.flow;
+    advance_output::<true>(&mut flow, work, settings, now_ns);
+    tables.set_flow(found.handle, &flow);
+    if (flow.flags ^ found.flow.flags) & FLOW_INACTIVE != 0 {
+        tables.add_load(flow.real, shift(&flow));
+    }
+    // Of a connection, the packet that establishes it says so (`assure`); of datagrams, each that comes back.
+    if flow.flags & FLOW_CONTROLLED != 0 && !is_tcp(&work.key) {
+        mark_assured(tables, &found.key, flow.real);
+    }
+    let to = turned(&found.key);
+    let (ifindex, macs) = next_hop(tables, bytes.ingress(), &to, work, &found.way)?;
+    rewrite::translate(bytes, work, &to, macs).map_err(truncated)?;
+    // Replies of a removed real server go on but are not counted, as in IPVS.
+    if tables.real(flow.real).is_some_and(|real| real.flags & REAL_AVAILABLE != 0) {
+        tables.count_out(flow.real, work.ip_len);
+    }
+    Ok(Outcome { verdict: Verdict::ForwardReply, ifindex })
+}
+
+/// Where a packet to the client leaves: as the routing table says, and where that knows nothing, where the client's
+/// packets came from.
+#[inline(always)]
+pub fn next_hop<T: Tables>(
+    tables: &T,
+    ingress: u32,
+    to: &FlowKey,
+    work: &Work,
+    way: &Reply,
+) -> Result<(u32, [u32; 3]), Verdict> {
+    match tables.route(ingress, to, work.ip_len) {
+        Route::Known { ifindex, macs } => Ok((ifindex, macs)),
+        Route::Unknown if way.ifindex != 0 => Ok((way.ifindex, way.macs)),
+        Route::Unknown | Route::Refused => Err(Verdict::DropNoRoute),
+    }
+}

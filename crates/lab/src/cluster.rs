@@ -133,6 +133,7 @@ pub struct Lab {
     namespaces: BTreeMap<Node, Namespace>,
     options: LabOptions,
     next_real: u32,
+    pub(crate) inside: Vec<String>,
     run: Run,
 }
 
@@ -145,8 +146,14 @@ impl Lab {
         check_machine()?;
         let run = Run::create()?;
         let reals = options.reals;
-        let mut lab =
-            Self { reals: BTreeMap::new(), namespaces: BTreeMap::new(), options, next_real: 1, run };
+        let mut lab = Self {
+            reals: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            options,
+            next_real: 1,
+            inside: Vec::new(),
+            run,
+        };
         lab.make_switch()?;
         lab.add_node(Node::Client)?;
         lab.add_node(Node::Director)?;
@@ -312,19 +319,7 @@ impl Lab {
 
     /// A veth delivers what its peer sends from XDP only with an XDP program of its own.
     fn attach_pass_to_port(&self, node: Node) -> Result<(), LabError> {
-        let switch = Namespace::open(&self.run.namespace(SWITCH))?;
-        let attach = async {
-            let netlink = Netlink::open()?;
-            let port = Interface::by_name(&netlink, &node.name()).await?;
-            host::xdp::attach_pass(&netlink, port.index).await?;
-            Ok::<(), LabError>(())
-        };
-        // The future is made here and run there, on a thread of its own.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(io_failed("start a runtime"))?;
-        switch.run(move || runtime.block_on(attach))?
+        attach_pass(&Namespace::open(&self.run.namespace(SWITCH))?, &node.name())
     }
 
     fn start_servers(&self, node: Node) -> Result<Real, LabError> {
@@ -421,8 +416,24 @@ fn write_sysctls(namespace: &Namespace, settings: &[&str]) -> Result<(), LabErro
     namespace.run(write)?
 }
 
+/// Lets an interface take what its peer sends from XDP.
+pub(crate) fn attach_pass(namespace: &Namespace, interface: &str) -> Result<(), LabError> {
+    let attach = async {
+        let netlink = Netlink::open()?;
+        let port = Interface::by_name(&netlink, interface).await?;
+        host::xdp::attach_pass(&netlink, port.index).await?;
+        Ok::<(), LabError>(())
+    };
+    // The future is made here and run there, on a thread of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(io_failed("start a runtime"))?;
+    namespace.run(move || runtime.block_on(attach))?
+}
+
 /// A packet must reach XDP with its checksum filled in and no longer than a frame.
-fn turn_offloads_off(namespace: &Namespace, interface: &str) -> Result<(), LabError> {
+pub(crate) fn turn_offloads_off(namespace: &Namespace, interface: &str) -> Result<(), LabError> {
     let mut command = namespace.command(command::find("ethtool", "ethtool")?);
     command.args(["-K", interface, "tx", "off", "tso", "off", "gso", "off"]);
     command::output(command, None)?;

@@ -22,6 +22,7 @@ pub mod command;
 pub mod demo;
 pub mod download;
 pub mod http;
+pub mod inside;
 pub mod load;
 pub mod nginx;
 pub mod process;

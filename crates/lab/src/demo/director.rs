@@ -131,6 +131,7 @@ impl Director {
 fn spawn(lab: &Lab, front: &Front, pins: &Path) -> Result<Process, DemoError> {
     let mut command = lab.command_in(Node::Director, &front.program)?;
     command.args(["director", "--interface", INTERFACE, "--log-format", "text"]);
+    command.args(lab.inside_interfaces().flat_map(|name| ["--interface", name]));
     command.arg("--socket").arg(&front.socket).arg("--pin").arg(pins.join("sluice"));
     command.arg("--state").arg(lab.directory().join("state"));
     Ok(lab.start("director", command)?)

@@ -1,9 +1,10 @@
 //! FTP through the director, passive and active, by the recipes of docs/persistence.md: with the service on port 21, and
-//! with a mark. A real server (vsftpd) and a real client (curl) in namespaces. Needs root, nginx, vsftpd and curl.
+//! with a mark, by direct routing and masquerading. A real server (vsftpd) and a real client (curl) in namespaces. Needs root, nginx, vsftpd and curl.
 
 use lab::address::{Node, VIP_V4};
 use lab::demo::Cancel;
 use lab::demo::director::Director;
+use lab::inside::Inside;
 use lab::process::Process;
 use lab::{Lab, LabError, LabOptions};
 use std::collections::BTreeSet;
@@ -22,15 +23,24 @@ const START_MAX: Duration = Duration::from_secs(10);
 const MODES: [&[&str]; 4] =
     [&[], &["--disable-epsv"], &["--ftp-port", "-"], &["--ftp-port", "-", "--disable-eprt"]];
 
+/// Where the real servers are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reals {
+    /// On the clients' network.
+    Beside,
+    /// Behind the director, which is their way to the clients.
+    Behind,
+}
+
 /// A cluster with an FTP server on each real server; `None` where something is missing.
-fn cluster() -> Option<(Lab, Vec<Process>)> {
-    for program in ["/usr/sbin/vsftpd", "/usr/bin/curl"] {
+fn cluster(reals: Reals) -> Option<(Lab, Vec<Process>)> {
+    for program in ["/usr/sbin/vsftpd", "/usr/bin/curl", "/usr/sbin/nft"] {
         if !Path::new(program).exists() {
             testkit::skip::announce(&format!("needs {program}; ./dev setup installs it"));
             return None;
         }
     }
-    let lab = match Lab::new(LabOptions { reals: REALS, ..LabOptions::default() }) {
+    let mut lab = match Lab::new(LabOptions { reals: REALS, ..LabOptions::default() }) {
         Err(LabError::NotRoot | LabError::Command(lab::command::CommandError::Missing { .. })) => {
             testkit::skip::announce("needs root, iproute2, ethtool and nginx");
             return None;
@@ -41,7 +51,10 @@ fn cluster() -> Option<(Lab, Vec<Process>)> {
         .expect("address");
     // The server works as another user inside the run's directory.
     open_to_all(lab.directory());
-    let servers = (1..=REALS).map(|number| serve(&lab, number)).collect();
+    if reals == Reals::Behind {
+        put_behind(&mut lab);
+    }
+    let servers = (1..=REALS).map(|number| serve(&lab, number, reals)).collect();
     Some((lab, servers))
 }
 
@@ -49,8 +62,23 @@ fn open_to_all(directory: &Path) {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("permissions");
 }
 
+/// Puts the real servers behind the director, which forwards, and translates the data connections that they open to the
+/// VIP and FTP's data port.
+fn put_behind(lab: &mut Lab) {
+    for number in 1..=REALS {
+        lab.put_inside(number).expect("a network");
+        lab.route_through_director(number).expect("a route");
+    }
+    let rules = format!(
+        "table ip ftp {{ chain out {{ type nat hook postrouting priority srcnat; \
+         ip saddr 203.0.113.0/24 tcp sport 20 snat to {VIP_V4}; }}; }}"
+    );
+    let line = format!("echo 1 > /proc/sys/net/ipv4/ip_forward && nft '{rules}'");
+    lab.exec_in(Node::Director, "sh", &["-c", &line]).expect("forwarding and rules");
+}
+
 /// An anonymous FTP server whose only file holds the server's name.
-fn serve(lab: &Lab, number: u32) -> Process {
+fn serve(lab: &Lab, number: u32, reals: Reals) -> Process {
     let name = Node::Real(number).name();
     let directory = lab.directory().join(format!("ftp-{name}"));
     let (root, empty) = (directory.join("root"), directory.join("empty"));
@@ -68,6 +96,11 @@ fn serve(lab: &Lab, number: u32) -> Process {
         root.display(),
         empty.display()
     );
+    let text = match reals {
+        Reals::Beside => text,
+        // The address that the client knows, not the server's own.
+        Reals::Behind => text + &format!("pasv_address={VIP_V4}\n"),
+    };
     fs::write(&configuration, text).expect("the configuration");
     let mut command = lab.command_in(Node::Real(number), "/usr/sbin/vsftpd").expect("namespace");
     command.arg(configuration);
@@ -122,9 +155,18 @@ fn ipvsadm(director: &Director, words: &str) {
     }
 }
 
+/// Mark 1 for FTP's control and data ports.
+fn add_mark(director: &Director) {
+    let mut command = Command::new(director.front().program());
+    command.args(["mark", "add", "tcp", "--mark", "1"]).env("SLUICE_SOCKET", director.front().socket());
+    command.args(["20", "21", "50000-50009"].map(|ports| format!("{VIP_V4}:{ports}")));
+    let done = command.output().expect("sluice mark");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 #[test]
 fn a_persistent_service_on_port_21_carries_ftp() {
-    let Some((lab, _servers)) = cluster() else { return };
+    let Some((lab, _servers)) = cluster(Reals::Beside) else { return };
     let director = start(&lab);
     ipvsadm(&director, &format!("-A -t {VIP_V4}:21 -s rr -p 60"));
     for number in 1..=REALS {
@@ -135,16 +177,35 @@ fn a_persistent_service_on_port_21_carries_ftp() {
 
 #[test]
 fn a_mark_carries_ftp() {
-    let Some((lab, _servers)) = cluster() else { return };
+    let Some((lab, _servers)) = cluster(Reals::Beside) else { return };
     let director = start(&lab);
-    let mut command = Command::new(director.front().program());
-    command.args(["mark", "add", "tcp", "--mark", "1"]).env("SLUICE_SOCKET", director.front().socket());
-    command.args(["20", "21", "50000-50009"].map(|ports| format!("{VIP_V4}:{ports}")));
-    let done = command.output().expect("sluice mark");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    add_mark(&director);
     ipvsadm(&director, "-A -f 1 -s rr -p 60");
     for number in 1..=REALS {
         ipvsadm(&director, &format!("-a -f 1 -r {} -g", Node::Real(number).v4()));
+    }
+    check(&lab, &director);
+}
+
+#[test]
+fn masqueraded_servers_carry_ftp_by_a_persistent_service_on_port_21() {
+    let Some((lab, _servers)) = cluster(Reals::Behind) else { return };
+    let director = start(&lab);
+    ipvsadm(&director, &format!("-A -t {VIP_V4}:21 -s rr -p 60"));
+    for number in 1..=REALS {
+        ipvsadm(&director, &format!("-a -t {VIP_V4}:21 -r {}:21 -m", Inside::of(number).real_v4));
+    }
+    check(&lab, &director);
+}
+
+#[test]
+fn masqueraded_servers_carry_ftp_by_a_mark() {
+    let Some((lab, _servers)) = cluster(Reals::Behind) else { return };
+    let director = start(&lab);
+    add_mark(&director);
+    ipvsadm(&director, "-A -f 1 -s rr -p 60");
+    for number in 1..=REALS {
+        ipvsadm(&director, &format!("-a -f 1 -r {} -m", Inside::of(number).real_v4));
     }
     check(&lab, &director);
 }

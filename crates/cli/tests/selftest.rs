@@ -29,6 +29,9 @@ const DIRECT_WAY: [&str; 3] = [
     "address add fd00:10::3/64 dev veth20 nodad",
 ];
 
+/// Replies go back through the director.
+const ROUTED_WAY: [&str; 2] = ["route add default via 172.16.0.1", "route add default via fd00:172::1"];
+
 /// Whether the machine can do it; says why when not.
 fn can_run() -> bool {
     if let Err(reason) = testkit::need_root() {
@@ -97,6 +100,14 @@ fn direct_routing() {
     }
 }
 
+fn masquerading() {
+    let world = World::new(&ROUTED_WAY);
+    for (vip, real) in [(VIP, "172.16.0.2:8080"), (VIP_V6, "[fd00:172::2]:8080")] {
+        service(&world, vip, real, "-m");
+        exchange(&world, vip);
+    }
+}
+
 fn tunnels() {
     let modules = "modprobe -a ipip ip6_tunnel ip_gre fou sit";
     let done = Command::new("sh").args(["-c", modules]).status().expect("sh");
@@ -139,9 +150,17 @@ fn direct_routing_carries_bytes_both_ways() {
 }
 
 #[test]
+fn masquerading_carries_bytes_both_ways() {
+    if can_run() {
+        masquerading();
+    }
+}
+
+#[test]
 fn every_method_works_on_debians_kernel() {
     if std::env::var_os(IN_VM).is_some() {
         direct_routing();
+        masquerading();
         tunnels();
         return;
     }

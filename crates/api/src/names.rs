@@ -1,5 +1,6 @@
 //! The closed sets of names: address families, protocols, schedulers.
 
+use forward::schedule::added;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -118,10 +119,12 @@ pub enum Scheduler {
     Twos,
     /// No scheduler: refuses every new connection.
     None,
+    /// One that was added by a file, by its number in the tables.
+    Added(u16),
 }
 
 impl Scheduler {
-    /// Every scheduler, in the order the help texts list them.
+    /// Every scheduler that comes with Sluice, in the order the help texts list them.
     pub const ALL: [Self; 15] = [
         Self::Rr,
         Self::Wrr,
@@ -139,6 +142,11 @@ impl Scheduler {
         Self::Twos,
         Self::None,
     ];
+
+    /// Every scheduler, the added ones last.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(added::ADDED.iter().map(|added| Self::Added(added.number)))
+    }
 
     /// The name `ipvsadm -s` takes.
     #[must_use]
@@ -159,13 +167,14 @@ impl Scheduler {
             Self::Lblcr => "lblcr",
             Self::Twos => "twos",
             Self::None => "none",
+            Self::Added(number) => added::of(number).map_or("unknown", |added| added.name),
         }
     }
 
     /// The scheduler with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.name() == name)
+        Self::all().find(|scheduler| scheduler.name() == name)
     }
 }
 

@@ -4,6 +4,7 @@
 //! The fifth, affinity over a scan, is a program of its own: [`affinity`].
 //! `plan` writes the rings; what is left for the packet path is one line for each scheduler in [`shape`].
 
+pub mod added;
 pub mod affinity;
 mod draw;
 mod ring;
@@ -43,7 +44,11 @@ fn shape(scheduler: u16) -> Option<Shape> {
         SCHEDULER_FO => Shape::Scan(Score::Failover),
         SCHEDULER_OVF => Shape::Scan(Score::Overflow),
         SCHEDULER_TWOS => Shape::Draw,
-        _ => return None,
+        added => match added::of(added)?.kind {
+            added::Kind::Score => Shape::Scan(Score::Added),
+            added::Kind::Ring(added::Ring::Cursor) => Shape::Cursor,
+            added::Kind::Ring(added::Ring::Hash) => Shape::Hash(ring::Hash::Keyed),
+        },
     })
 }
 

@@ -16,7 +16,7 @@ const ENGINES: [&str; 1] = ["sip"];
 /// The scheduler a service asks for, and whether its persistence engine exists.
 pub(crate) fn names(spec: &ServiceSpec) -> Result<Scheduler, Refusal> {
     let scheduler = Scheduler::from_name(&spec.scheduler).ok_or_else(|| {
-        let known = Scheduler::ALL.map(Scheduler::name).join(", ");
+        let known = Scheduler::all().map(Scheduler::name).collect::<Vec<_>>().join(", ");
         let asked = &spec.scheduler;
         Refusal::new(RefusalKind::NoSuchScheduler, format!("no scheduler `{asked}': use one of {known}"))
     })?;

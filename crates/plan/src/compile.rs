@@ -301,13 +301,14 @@ pub(crate) fn scheduler_number(scheduler: Scheduler) -> u16 {
         Scheduler::Lblcr => abi::SCHEDULER_LBLCR,
         Scheduler::Twos => abi::SCHEDULER_TWOS,
         Scheduler::None => abi::SCHEDULER_NONE,
+        Scheduler::Added(number) => number,
     }
 }
 
 /// The scheduler with this number in the tables.
 #[must_use]
 pub fn scheduler_of(number: u16) -> Option<Scheduler> {
-    Scheduler::ALL.into_iter().find(|scheduler| scheduler_number(*scheduler) == number)
+    Scheduler::all().find(|scheduler| scheduler_number(*scheduler) == number)
 }
 
 fn slots(layout: &Layout) -> BTreeMap<u32, Slot> {

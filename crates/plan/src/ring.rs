@@ -8,6 +8,7 @@
 //! `wrr`) is not stored while packets flow: it follows from how many flows were scheduled since the ring was
 //! laid, which the packet path counts in the service's cursor. See [`RingState`].
 
+mod added;
 pub mod dh;
 pub mod mh;
 pub mod rr;
@@ -104,6 +105,7 @@ pub fn of(scheduler: Scheduler) -> Option<&'static dyn RingScheduler> {
         | Scheduler::Lblc
         | Scheduler::Lblcr
         | Scheduler::None => None,
+        Scheduler::Added(number) => added::of(number),
     }
 }
 

@@ -12,6 +12,7 @@ use abi::{
     SETTING_PORT_ZERO, Service, ServiceKey,
 };
 use api::{Family, Mark, MarkMatch, Placement, Ports, Protocol, Scheduler, ServiceId};
+use forward::schedule::added::{self, Kind, Ring};
 use std::collections::BTreeMap;
 
 /// In the protocol of a key: an exact service whose place a mark has taken.
@@ -100,7 +101,11 @@ fn service(layout: &Layout, model: &Model, id: &ServiceId, entry: &ServiceEntry)
 fn flags(entry: &ServiceEntry, placement: Placement) -> u16 {
     let spec = entry.spec();
     let given = spec.scheduler_flags;
-    let has_flags = matches!(entry.scheduler(), Scheduler::Sh | Scheduler::Mh);
+    let has_flags = match entry.scheduler() {
+        Scheduler::Sh | Scheduler::Mh => true,
+        Scheduler::Added(number) => added::of(number).is_some_and(|it| it.kind == Kind::Ring(Ring::Hash)),
+        _ => false,
+    };
     let hashes = matches!(entry.scheduler(), Scheduler::Sh | Scheduler::Dh | Scheduler::Mh);
     // The engine means nothing without persistence.
     let is_sip = spec.persistence.is_some() && spec.persistence_engine.as_deref() == Some("sip");

@@ -73,7 +73,7 @@ pub fn hashed<T: Tables>(tables: &T, service: &Service, key: &FlowKey, hash: Has
         _ => (&key.client, 0),
     };
     let ring = service.ring;
-    let (hash, word) = if service.flags & SERVICE_EXACT != 0 {
+    let (hash, word) = if service.flags & SERVICE_EXACT != 0 && hash != Hash::Keyed {
         (hash, address.fold().wrapping_add(u32::from(port)))
     } else {
         let secret = tables.settings()?.placement_key;

@@ -1,5 +1,6 @@
 //! Scans: every real server of the pool gets a score, the lowest wins, the first of equals.
 
+use super::added;
 use crate::tables::Scan;
 use crate::{Tables, hash};
 use abi::{FlowKey, Load, SERVICE_THRESHOLDS, Service, Span};
@@ -19,6 +20,8 @@ pub enum Score {
     Failover,
     /// `ovf`: highest weight among those with no more active flows than weight.
     Overflow,
+    /// That of an added scheduler.
+    Added,
     /// Weighted rendezvous hashing, for flows that are not tracked.
     Rendezvous,
 }
@@ -42,8 +45,8 @@ pub fn score(which: Score, load: Load, weight: u32) -> Option<(u64, u64)> {
         Score::ShortestDelay | Score::NeverQueue => (active.wrapping_add(1), weight),
         Score::Overflow if active > weight => return None,
         Score::Failover | Score::Overflow => (1, weight),
-        // Made from the hash by `rendezvous_score`.
-        Score::Rendezvous => return None,
+        // Made from the hash by `rendezvous_score`, and by the scheduler's own file.
+        Score::Rendezvous | Score::Added => return None,
     })
 }
 
@@ -65,6 +68,7 @@ struct Contest {
     real: u32,
     pool: Span,
     word: u32,
+    scheduler: u16,
     which: Score,
     /// Real servers that have reached their thresholds stand aside.
     thresholds: bool,
@@ -92,7 +96,9 @@ fn run<T: Tables>(tables: &T, service: &Service, which: Score, word: u32, key: [
     // A consistent choice would not be one if it went by loads.
     let thresholds = which != Score::Rendezvous && service.flags & SERVICE_THRESHOLDS != 0;
     let (real, numerator, denominator) = (NOBODY, 0, 1);
-    let mut contest = Contest { pool, thresholds, which, word, key, but, real, numerator, denominator };
+    let scheduler = service.scheduler;
+    let mut contest =
+        Contest { pool, scheduler, thresholds, which, word, key, but, real, numerator, denominator };
     tables.scan(pool.len, &mut contest);
     contest.real
 }
@@ -111,7 +117,10 @@ impl Scan for Contest {
                 if self.thresholds && load.overloaded != 0 {
                     return true;
                 }
-                score(which, load, slot.weight)
+                match which {
+                    Score::Added => added::score(self.scheduler, load, slot.weight),
+                    which => score(which, load, slot.weight),
+                }
             }
         };
         let Some((numerator, denominator)) = scored else { return true };

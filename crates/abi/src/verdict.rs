@@ -55,6 +55,8 @@ pub enum Verdict {
     PassUnrelated = 28,
     /// A later piece of a datagram whose first one was not seen.
     PassFragmentLost = 29,
+    /// Its service by mark has no real server for it, and it is left to go where it was to go (`cache_bypass`).
+    PassBypass = 30,
 
     /// The frame ends inside a header.
     DropTruncated = 32,
@@ -104,7 +106,7 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
@@ -128,6 +130,7 @@ impl Verdict {
         Self::PassFtpData,
         Self::PassUnrelated,
         Self::PassFragmentLost,
+        Self::PassBypass,
         Self::DropTruncated,
         Self::DropBadLength,
         Self::DropBadAddress,
@@ -248,6 +251,7 @@ impl Verdict {
             Self::PassFtpData => "pass_ftp_data",
             Self::PassUnrelated => "pass_unrelated",
             Self::PassFragmentLost => "pass_fragment_lost",
+            Self::PassBypass => "pass_bypass",
             Self::DropTruncated => "drop_truncated",
             Self::DropBadLength => "drop_bad_length",
             Self::DropBadAddress => "drop_bad_address",
@@ -307,6 +311,9 @@ impl Verdict {
             Self::PassNoReply => "from a masqueraded real server, but of no flow: left to the host",
             Self::PassFtpData => "from port 20, FTP's data port, which never opens a flow: left to the host",
             Self::PassUnrelated => "an ICMP error, AH or ESP packet of no flow: left to the host",
+            Self::PassBypass => {
+                "its service by mark has no real server for it: left to the host, to go where it was to go"
+            }
             Self::PassFragmentLost => {
                 "a fragment of a datagram whose first one was not seen: left to the host, the datagram is lost"
             }

@@ -114,6 +114,30 @@ fn the_sweep_removes_what_has_expired_and_repairs_what_two_passes_see() {
 }
 
 #[test]
+fn flows_of_a_deleted_server_go_with_expire_nodest_conn() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut director = with_three(&directory);
+    let index = |director: &Director, number| director.layout.real_index(&service(), &real(number));
+    let [gone, stays] = [2, 3].map(|number| index(&director, number).expect("index"));
+    for (number, real) in [(1, gone), (2, gone), (3, stays)] {
+        director.maps().established.put(&key(number), &flow(real, u64::MAX, 0), Put::Any).expect("put");
+        director.maps().loads.add(real, Load { active: 1, ..Load::default() }).expect("add");
+    }
+    assert_eq!(change(&mut director, vec![delete_real(2)]), [None]);
+    director.sweep(1);
+    assert_eq!(director.sweep.found().established, 3, "they may come back");
+    let set = Change::SetSetting { name: "expire_nodest_conn".to_owned(), value: 1 };
+    assert_eq!(change(&mut director, vec![set]), [None]);
+    director.sweep(1);
+    assert_eq!(director.sweep.found().established, 1);
+    assert_eq!((load(&director, gone), load(&director, stays)), ((0, 0), (1, 0)));
+    assert_eq!(director.maps().established.get(&key(1)).expect("read"), None);
+}
+
+#[test]
 fn a_real_server_deleted_and_added_again_is_the_same_one() {
     if let Err(reason) = testkit::need_bpf() {
         testkit::skip!("{reason}");

@@ -7,7 +7,7 @@
 use crate::recount::Recount;
 use crate::replies;
 use crate::templates::{Controls, Fate};
-use abi::{Flow, FlowKey, Load};
+use abi::{Flow, FlowKey, Load, REAL_AVAILABLE, SYSCTL_EXPIRE_NODEST_CONN};
 use kernel::{Cursor, HashTable, Put, TableError, Tables as Maps};
 use plan::Tables;
 
@@ -130,12 +130,13 @@ impl Sweep {
     }
 
     fn look_at(&mut self, at: &At<'_>, key: &FlowKey, flow: &Flow) -> Result<(), TableError> {
-        if at.now_ns < flow.expires_ns {
+        if at.now_ns < flow.expires_ns && !at.has_lost_its_server(flow) {
             self.count(at, key, flow);
             return Ok(());
         }
         let Some(removed) = at.table.take(key)? else { return Ok(()) };
-        if at.now_ns < removed.expires_ns && put_back(at.table, key, &removed)? {
+        let lives = at.now_ns < removed.expires_ns && !at.has_lost_its_server(&removed);
+        if lives && put_back(at.table, key, &removed)? {
             self.count(at, key, &removed);
             return Ok(());
         }
@@ -209,6 +210,12 @@ struct At<'a> {
 }
 
 impl At<'_> {
+    /// Whether the flow's real server was deleted and `expire_nodest_conn` says that its flows go with it.
+    fn has_lost_its_server(&self, flow: &Flow) -> bool {
+        let expires = self.tables.settings.sysctls.switches & SYSCTL_EXPIRE_NODEST_CONN != 0;
+        expires && self.tables.reals.get(&flow.real).is_none_or(|real| real.flags & REAL_AVAILABLE == 0)
+    }
+
     /// Index of the service that the flow's real server belongs to.
     fn service_of(&self, flow: &Flow) -> Option<u32> {
         self.tables.reals.get(&flow.real).map(|real| real.service)

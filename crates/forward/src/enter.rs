@@ -198,7 +198,13 @@ pub(crate) fn advance_output<const ENTRY: bool>(
 #[inline(always)]
 fn turn<const ENTRY: bool>(flow: &mut Flow, work: &Work, rows: Rows, settings: &Settings, now_ns: u64) {
     let timeout_ns = if is_tcp(&work.key) {
-        flow.state = tcp_state::next(rows, flow.state, work.tcp_flags as u8);
+        // In ESTABLISHED, where nearly all segments are, both tables say the same.
+        let secure = flow.state != TcpState::Established as u8 && settings.sysctls.secure_tcp != 0;
+        flow.state = if secure {
+            tcp_state::next_secure(rows, flow.state, work.tcp_flags as u8)
+        } else {
+            tcp_state::next(rows, flow.state, work.tcp_flags as u8)
+        };
         let active = tcp_state::is_active(flow.state);
         flow.flags = (flow.flags & !FLOW_INACTIVE) | if active { 0 } else { FLOW_INACTIVE };
         tcp_state::timeout_ns(settings, flow.state)

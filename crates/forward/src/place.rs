@@ -15,7 +15,8 @@ use crate::{bind, find, persist, schedule};
 use abi::{
     Answers, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT,
     FLOW_TRANSLATED, Flow, METHOD_MASQUERADE, Program, REAL_LOCAL, REAL_TRANSLATE_SOURCE, Real,
-    SERVICE_ONE_PACKET, SERVICE_SIP, SYSCTL_SLOPPY_TCP, Service, TcpState, UDP_STATE, Verdict, protocol,
+    SERVICE_ONE_PACKET, SERVICE_SIP, SYSCTL_CACHE_BYPASS, SYSCTL_SLOPPY_TCP, Service, TcpState, UDP_STATE,
+    Verdict, protocol,
 };
 use wire::Bytes;
 use wire::tcp::RST;
@@ -76,7 +77,7 @@ fn serve<T: Tables>(tables: &T, work: &mut Work, now_ns: u64) -> Result<Outcome,
     } else {
         schedule(tables, &service, work, overflow)
     };
-    let Some(real) = chosen else { return without_real(&service, work) };
+    let Some(real) = chosen else { return without_real(tables, &service, work, now_ns) };
     let rescued = work.stale & STALE_RESCUED != 0 && real != work.real;
     let verdict = match opens {
         false => Verdict::ForwardStateless,
@@ -112,7 +113,7 @@ fn serve_persistent<T: Tables>(tables: &T, work: &mut Work, now_ns: u64) -> Resu
             schedule(tables, &service, work, overflow)
         }
     };
-    let Some(index) = chosen else { return without_real(&service, work) };
+    let Some(index) = chosen else { return without_real(tables, &service, work, now_ns) };
     let Some(real) = tables.real(index) else {
         return Err(Verdict::DropInternal.into());
     };
@@ -152,7 +153,7 @@ fn serve_affine<T: Tables>(tables: &T, work: &mut Work, now_ns: u64) -> Result<O
         return Err(Verdict::PassNoService.into());
     };
     let Some(real) = affinity::choose(tables, &service, &work.key, now_ns) else {
-        return without_real(&service, work);
+        return without_real(tables, &service, work, now_ns);
     };
     if service.persistence_s != 0 {
         work.real = real;
@@ -194,7 +195,17 @@ fn schedule<T: Tables>(tables: &T, service: &Service, work: &Work, overflow: boo
 
 /// The end of a packet whose service has no real server for it [`ip_vs_core.c`, `ip_vs_leave`].
 #[inline(always)]
-fn without_real(service: &Service, work: &mut Work) -> Result<Outcome, Unserved> {
+fn without_real<T: Tables>(
+    tables: &T,
+    service: &Service,
+    work: &mut Work,
+    now_ns: u64,
+) -> Result<Outcome, Unserved> {
+    let error = work.marks & MARK_ICMP_ERROR != 0;
+    if service.mark != 0 && !error && has_switch(tables, SYSCTL_CACHE_BYPASS) {
+        leave_to_host(tables, work, now_ns);
+        return Err(Verdict::PassBypass.into());
+    }
     if service.port_be == FTP_BE && work.key.virtual_port_be != FTP_BE {
         return Err(Verdict::PassNoService.into());
     }

@@ -52,6 +52,14 @@ const OUT_RST: u64 = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL]);
 const ONLY_FIN: u64 = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
 const ONLY_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
 
+/// The rows that differ while `secure_tcp` is in force: a connection has to be answered before it counts as established,
+/// where the answer is seen, and a SYN alone is less than it was.
+const SECURE_IN_SYN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA]);
+const SECURE_IN_FIN: u64 = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA]);
+const SECURE_IN_ACK: u64 = row([ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA]);
+const SECURE_OUT_SYN: u64 = row([SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA]);
+const SECURE_ONLY_SYN: u64 = row([SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA]);
+
 /// State bits that count as active.
 const ACTIVE: u32 = 1 << ES as u32 | 1 << SS as u32 | 1 << SR as u32 | 1 << SA as u32;
 
@@ -88,6 +96,22 @@ pub const fn next(rows: Rows, state: u8, flags: u8) -> u8 {
         if matches!(rows, Rows::Output) { OUT_ACK } else { IN_ACK }
     } else {
         return CL as u8;
+    };
+    (row.wrapping_shr((state as u32 & 15) << 2) & 15) as u8
+}
+
+/// The same while `secure_tcp` is in force. In ESTABLISHED and SYN_SENT it says the same as [`next`].
+#[inline(always)]
+#[must_use]
+pub const fn next_secure(rows: Rows, state: u8, flags: u8) -> u8 {
+    let row = match rows {
+        _ if flags & RST != 0 && !matches!(rows, Rows::Output) => ONLY_RST,
+        Rows::Input if flags & SYN != 0 => SECURE_IN_SYN,
+        Rows::Input if flags & FIN != 0 => SECURE_IN_FIN,
+        Rows::Input if flags & ACK != 0 => SECURE_IN_ACK,
+        Rows::Output if flags & (RST | SYN) == SYN => SECURE_OUT_SYN,
+        Rows::InputOnly if flags & SYN != 0 => SECURE_ONLY_SYN,
+        Rows::Input | Rows::Output | Rows::InputOnly => return next(rows, state, flags),
     };
     (row.wrapping_shr((state as u32 & 15) << 2) & 15) as u8
 }
@@ -159,6 +183,31 @@ mod tests {
                 assert_eq!(short(after), cell, "{state:?} on {flags:#x}, {rows:?}");
             }
         }
+    }
+
+    /// The rows that `secure_tcp` changes, typed again.
+    const SECURE: [(Rows, u8, &str); 6] = [
+        (Rows::Input, SYN, "SR ES ES SR SR SR SR SR SR SR SA"),
+        (Rows::Input, FIN, "CL CW SS TW TW TW CL CW LA LI SA"),
+        (Rows::Input, ACK, "ES ES SS SR FW TW CL CW CL LI SA"),
+        (Rows::Input, RST, "CL CL CL SR CL CL CL CL LA LI CL"),
+        (Rows::Output, SYN, "SS ES SS SA SS SS SS SS SS LI SA"),
+        (Rows::InputOnly, SYN, "SA ES ES SR SA SA SA SA SA SA SA"),
+    ];
+
+    #[test]
+    fn secure_tcp_changes_these_rows_and_nothing_in_established() {
+        for (rows, flags, cells) in TABLE {
+            let changed = SECURE.iter().find(|it| (it.0, it.1) == (rows, flags));
+            let cells = changed.map_or(cells, |it| it.2);
+            for (state, cell) in TcpState::ALL.iter().zip(cells.split(' ')) {
+                let after = TcpState::ALL[usize::from(next_secure(rows, *state as u8, flags))];
+                assert_eq!(short(after), cell, "{state:?} on {flags:#x}, {rows:?}");
+            }
+            assert_eq!(next_secure(rows, ES as u8, flags), next(rows, ES as u8, flags));
+        }
+        assert_eq!(next_secure(Rows::Input, SA as u8, 0), CL as u8);
+        assert_eq!(next_secure(Rows::InputOnly, SA as u8, SYN | FIN | RST), CL as u8);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use abi::{
     Settings, Slot, Span, TcpState,
 };
 use api::{
-    Forwarding, Gone, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts, Tunnel, TunnelChecksum,
+    Forwarding, Gone, Placement, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts, Tunnel,
+    TunnelChecksum,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -137,7 +138,10 @@ impl Layout {
             .reals()
             .filter_map(|(real, it)| Some(ring_entry(placed.reals.get(real)?.index, real, it)))
             .collect();
-        let table = model.options().mh_table;
+        let table = match model.policy(entry).placement {
+            Placement::Keyed => model.options().mh_table.free(),
+            Placement::Exact => model.options().mh_table,
+        };
         let is_laid = placed.laid.as_ref().is_some_and(|laid| laid.is_for(entry.scheduler(), table));
         if !is_laid || placed.edited || placed.entries() != entries {
             let cursor = cursors.get(&placed.index).copied().unwrap_or_default();

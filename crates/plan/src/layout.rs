@@ -227,7 +227,8 @@ impl Laid {
     /// Whether it is what this scheduler would read. A former daemon may have had another size of `mh` table.
     pub(crate) fn is_for(&self, scheduler: Scheduler, table: TableSize) -> bool {
         let len = self.ring_slots.len();
-        let other_size = scheduler == Scheduler::Mh && len > 0 && len != table.slots() as usize;
+        let other_size =
+            scheduler == Scheduler::Mh && len > 0 && len != table.slots_for(self.state.reals.len()) as usize;
         self.scheduler == scheduler && !other_size
     }
 }

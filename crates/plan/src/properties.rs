@@ -6,7 +6,7 @@ use crate::{
     Tables, compile, diff,
 };
 use abi::{REAL_AVAILABLE, REAL_LOCAL, REAL_RESOLVED};
-use api::{Change, Changes, RealId, RealSpec, Refusal, RefusalKind, ServiceId};
+use api::{Change, Changes, Placement, PolicyChoices, RealId, RealSpec, Refusal, RefusalKind, ServiceId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -334,7 +334,9 @@ fn the_packet_path_follows_the_rings() {
 #[test]
 fn the_packet_path_finds_the_hash_slots_of_the_specification() {
     let grown = [add_real(1, 1), add_real(2, 1), add_real(3, 1)];
-    let model = |scheduler| model(&[&[add_service(scheduler)], &grown[..]].concat());
+    let choices = PolicyChoices { placement: Some(Placement::Exact), ..PolicyChoices::default() };
+    let exact = Change::SetPolicy { service: None, forget: false, choices };
+    let model = |scheduler| model(&[&[exact.clone(), add_service(scheduler)], &grown[..]].concat());
     let choose = |scheduler, client| {
         let model = model(scheduler);
         let mut layout = Layout::new(model.options().limits);

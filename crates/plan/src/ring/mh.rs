@@ -5,10 +5,14 @@
 //! Removing one of n equal real servers changes more slots than its own. Measured over 3000 removals in a
 //! table of 4093 slots, as multiples of its own, mean, 99th of 100, worst: n = 10: 1.11, 1.21, 2.36;
 //! 20: 1.32, 1.45, 2.14; 40: 1.86, 2.13, 3.20; 100: 3.95, 4.59, 5.10. The worst come from two real servers
-//! whose hashes happen to be alike. For large pools choose a larger [`TableSize`].
+//! whose hashes happen to be alike. A server added to 512 moves six to seven times its share whatever the table's size.
+//!
+//! So a large pool whose placement need not be that of IPVS gets another table: the largest, each slot of which goes to
+//! the real server with the best hash of both (weighted rendezvous hashing, Thaler and Ravishankar, 1998). One that is
+//! added takes its own share and moves nothing else. The price: with `n` slots for each, shares differ by `1 / sqrt(n)`.
 
 use super::{Carry, Entry, RingScheduler, Shape};
-use forward::hash::siphash13;
+use forward::hash::{minus_log2, siphash13, siphash13_pair};
 
 /// Key of the hash that gives a real server's first slot.
 const OFFSET_KEY: [u64; 2] = [2_654_435_761; 2];
@@ -20,7 +24,12 @@ const SKIP_KEY: [u64; 2] = [2_654_446_892; 2];
 pub struct TableSize {
     index: u8,
     slots: u32,
+    /// Placement need not be that of IPVS.
+    is_free: bool,
 }
+
+/// Most real servers whose table is that of IPVS where placement is free.
+const MAGLEV_MAX: usize = 32;
 
 impl TableSize {
     const FIRST_INDEX: u8 = 8;
@@ -28,17 +37,34 @@ impl TableSize {
     /// path scans at most [`forward::tables::SCAN_MAX`].
     const PRIMES: [u32; 9] = [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521];
 
+    const LARGEST: u32 = 65_521;
+
     /// The size of this index, 8 (251 slots) to 16 (65,521 slots); `None` for another.
     #[must_use]
     pub fn from_index(index: u8) -> Option<Self> {
         let slots = *Self::PRIMES.get(usize::from(index.checked_sub(Self::FIRST_INDEX)?))?;
-        Some(Self { index, slots })
+        Some(Self { index, slots, is_free: false })
     }
 
     /// Number of slots, and of real servers a service may have.
     #[must_use]
     pub fn slots(self) -> u32 {
         self.slots
+    }
+
+    /// The same for services whose placement need not be that of IPVS.
+    #[must_use]
+    pub(crate) fn free(self) -> Self {
+        Self { is_free: true, ..self }
+    }
+
+    /// Number of slots for so many real servers.
+    pub(crate) fn slots_for(self, reals: usize) -> u32 {
+        if self.is_large(reals) { Self::LARGEST } else { self.slots }
+    }
+
+    fn is_large(self, reals: usize) -> bool {
+        self.is_free && reals > MAGLEV_MAX
     }
 
     /// Bits that a weight is shortened to.
@@ -50,7 +76,7 @@ impl TableSize {
 impl Default for TableSize {
     /// 4093 slots, as in the kernel.
     fn default() -> Self {
-        Self { index: 12, slots: 4093 }
+        Self { index: 12, slots: 4093, is_free: false }
     }
 }
 
@@ -63,6 +89,9 @@ impl RingScheduler for Maglev {
     }
 
     fn sequence(&self, reals: &[Entry], _carry: Carry, table: TableSize) -> Vec<u32> {
+        if table.is_large(reals.len()) {
+            return spread(reals, TableSize::LARGEST);
+        }
         let mut turns = turns(reals, table);
         if turns.is_empty() {
             return Vec::new();
@@ -84,6 +113,35 @@ impl RingScheduler for Maglev {
         }
         ring.into_iter().flatten().collect()
     }
+}
+
+/// A table by rendezvous hashing.
+fn spread(reals: &[Entry], slots: u32) -> Vec<u32> {
+    struct Bidder {
+        real: u32,
+        hash: u64,
+        /// 2^32 / weight.
+        per_weight: u64,
+    }
+    let bidder = |entry: &Entry| Bidder {
+        real: entry.real,
+        hash: siphash13_pair(OFFSET_KEY, entry.address, entry.port.into()),
+        per_weight: (1 << 32) / u64::from(entry.last_weight),
+    };
+    let bidders: Vec<Bidder> = reals.iter().filter(|entry| entry.last_weight > 0).map(bidder).collect();
+    let slot = |slot: u32| {
+        let place = siphash13(SKIP_KEY, slot);
+        let bid = |bidder: &&Bidder| minus_log2(mixed(place ^ bidder.hash)) * bidder.per_weight;
+        bidders.iter().min_by_key(bid).map(|bidder| bidder.real)
+    };
+    (0..slots).filter_map(slot).collect()
+}
+
+/// A hash of a number that is one of few billions: the multiplications of `SplitMix64` (Steele, Lea and Flood, 2014).
+fn mixed(x: u64) -> u32 {
+    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x >> 32) as u32
 }
 
 /// Where a real server stands in its permutation of the slots.
@@ -222,6 +280,38 @@ mod tests {
         let all = (0..40).map(|pool| disturbance(pool * 977, 10, pool as usize % 10));
         let (changed, ideal) = all.fold((0, 0), |(c, i), (changed, ideal)| (c + changed, i + ideal));
         assert!(changed * 2 <= ideal * 3, "{changed} slots changed, {ideal} had to");
+    }
+
+    #[test]
+    fn a_server_added_to_512_moves_its_share_and_little_else() {
+        let table = TableSize::default().free();
+        for first in [0, 1000, 5000] {
+            let weights: Vec<(u32, u32)> = (first..first + 513).map(|real| (real, 1)).collect();
+            let mut reals = entries(&weights);
+            let after = Maglev.sequence(&reals, None, table);
+            let added = reals.remove(0).real;
+            let before = Maglev.sequence(&reals, None, table);
+            let moved: Vec<u32> =
+                before.iter().zip(&after).filter(|(b, a)| b != a).map(|(_, a)| *a).collect();
+            let ideal = after.len() / 513;
+            assert!(2 * moved.len() <= 3 * ideal, "{} slots moved, {ideal} had to", moved.len());
+            assert!(moved.iter().all(|to| *to == added), "nothing else moves");
+            // 128 slots each, give or take: no share is off by half.
+            let shares = reals.iter().map(|it| count(&after, it.real));
+            assert!(shares.clone().all(|share| share > ideal / 2 && share < ideal * 3 / 2), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_pool_goes_by_weight_and_a_small_one_by_the_table_of_ipvs() {
+        let table = TableSize::default().free();
+        let weights: Vec<(u32, u32)> = (0..40).map(|real| (real, if real < 20 { 1 } else { 3 })).collect();
+        let large = Maglev.sequence(&entries(&weights), None, table);
+        assert_eq!(large.len(), 65_521);
+        let light: usize = (0..20).map(|real| count(&large, real)).sum();
+        assert!((15_500..17_300).contains(&light), "{light} is not a quarter");
+        let small = entries(&[(3, 3), (2, 2), (1, 1)]);
+        assert_eq!(Maglev.sequence(&small, None, table), ring(&small));
     }
 
     proptest! {

@@ -311,9 +311,7 @@ impl Verdict {
             Self::PassNoReply => "from a masqueraded real server, but of no flow: left to the host",
             Self::PassFtpData => "from port 20, FTP's data port, which never opens a flow: left to the host",
             Self::PassUnrelated => "an ICMP error, AH or ESP packet of no flow: left to the host",
-            Self::PassBypass => {
-                "its service by mark has no real server for it: left to the host, to go where it was to go"
-            }
+            Self::PassBypass => "no real server for its mark: left to the host, to go where it was to go",
             Self::PassFragmentLost => {
                 "a fragment of a datagram whose first one was not seen: left to the host, the datagram is lost"
             }

@@ -126,7 +126,13 @@ impl Lab {
 
     /// Starts a director and waits until it answers.
     pub fn start(&self) -> Daemon {
-        let child = self.director.run(|| self.command(&Self::limits()).args(["-i", "eth0"]).spawn());
+        self.start_with(&[])
+    }
+
+    /// The same with these words too.
+    pub fn start_with(&self, words: &[&str]) -> Daemon {
+        let start = || self.command(&Self::limits()).args(["-i", "eth0"]).args(words).spawn();
+        let child = self.director.run(start);
         let daemon = Daemon { child: child.expect("inside").expect("start"), client: self.api() };
         let pid = daemon.child.id();
         wait_for("the director", || {

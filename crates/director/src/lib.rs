@@ -33,6 +33,8 @@ mod secret;
 mod state;
 mod statistics;
 mod sweep;
+#[cfg(test)]
+mod sweep_cost;
 mod tables;
 mod templates;
 mod view;

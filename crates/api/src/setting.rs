@@ -27,14 +27,14 @@ pub const SETTINGS: [Setting; 16] = [
         "am_droprate",
         10,
         1,
-        u32::MAX,
+        i32::MAX as u32,
         "rate of drop_packet 3: every so many-th new connection is dropped",
     ),
     setting(
         "amemthresh",
         1024,
         1,
-        u32::MAX,
+        i32::MAX as u32,
         "free pages of memory below which the automatic modes 1 and 2 act",
     ),
     setting(

@@ -138,7 +138,8 @@ fn is_icmp_error(frame: &[u8]) -> bool {
 }
 
 /// An ICMP error by its meaning: addresses, type, code, the rest of its header, and what it quotes of the packet
-/// up to the ports. How much more it quotes, and how its own IP header looks, is the sender's choice.
+/// up to the ports. How much more it quotes, whether before or after its own decrement of the hop count, and how the
+/// error's own IP header looks, is the sender's choice.
 fn meaning(frame: &[u8]) -> Option<String> {
     if !is_icmp_error(frame) {
         return None;
@@ -159,6 +160,7 @@ fn meaning(frame: &[u8]) -> Option<String> {
     let mut inside = vec![0; 12];
     inside.extend(if quoted_ip == "0800" { [0x08, 0x00] } else { [0x86, 0xdd] });
     inside.extend(quote.get(..inner + QUOTED).unwrap_or(quote));
+    level_hop_count(is_v4, inside.get_mut(ETHERNET..)?);
     let inside = read(&inside).to_string();
     let inside = inside.split_once(" / ").map_or(inside.as_str(), |(_, rest)| rest).to_owned();
     let (from, to) =
@@ -171,6 +173,24 @@ fn meaning(frame: &[u8]) -> Option<String> {
         address(from),
         address(to)
     ))
+}
+
+/// Sets the hop count of a quoted packet to 64, and its checksum as right or wrong as it was (RFC 1624).
+fn level_hop_count(is_v4: bool, packet: &mut [u8]) {
+    const LEVEL: u8 = 64;
+    if !is_v4 {
+        if let Some(limit) = packet.get_mut(7) {
+            *limit = LEVEL;
+        }
+        return;
+    }
+    let Some([ttl, protocol, high, low]) = packet.get_mut(8..12) else { return };
+    let (old, new) = (u16::from_be_bytes([*ttl, *protocol]), u16::from_be_bytes([LEVEL, *protocol]));
+    let sum = u32::from(!u16::from_be_bytes([*high, *low])) + u32::from(!old) + u32::from(new);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or_default();
+    [*high, *low] = (!folded).to_be_bytes();
+    *ttl = LEVEL;
 }
 
 fn address(bytes: &[u8]) -> String {

@@ -10,9 +10,14 @@ const SETTINGS: &str = "/proc/sys/net/ipv4/vs";
 
 /// Words of `sluice` that change a mark.
 pub(crate) fn mark_words(mark: &Mark) -> Vec<String> {
-    let mut words = vec!["mark".to_owned(), if mark.is_added { "add" } else { "remove" }.to_owned()];
+    let mut words = vec!["mark".to_owned(), if mark.is_added { "add" } else { "delete" }.to_owned()];
     words.push(mark.protocol.clone());
-    words.extend(mark.destinations.iter().map(ToString::to_string));
+    // Port 0 of a script is every port.
+    words.extend(mark.destinations.iter().map(|to| match (to.port(), to.ip()) {
+        (0, std::net::IpAddr::V4(address)) => format!("{address}:*"),
+        (0, std::net::IpAddr::V6(address)) => format!("[{address}]:*"),
+        _ => to.to_string(),
+    }));
     if mark.is_added {
         words.extend(["--mark".to_owned(), mark.mark.to_string()]);
     }
@@ -66,7 +71,7 @@ mod tests {
         let Ok(Step::Mark(mark)) = Step::read("mark tcp 192.0.2.10:80 [2001:db8::10]:0 7") else {
             panic!("no mark")
         };
-        assert_eq!(mark_words(&mark).join(" "), "mark add tcp 192.0.2.10:80 [2001:db8::10]:0 --mark 7");
+        assert_eq!(mark_words(&mark).join(" "), "mark add tcp 192.0.2.10:80 [2001:db8::10]:* --mark 7");
         let rules = rules(&[mark]);
         assert!(rules.contains("in ip daddr 192.0.2.10 tcp dport 80 meta mark set 7\n"), "{rules}");
         assert!(rules.contains("in ip6 daddr 2001:db8::10 meta l4proto tcp meta mark set 7\n"), "{rules}");

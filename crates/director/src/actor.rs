@@ -300,7 +300,7 @@ impl Director {
         }
     }
 
-    /// One second of sweeping.
+    /// One slice of the sweep.
     pub(crate) fn sweep(&mut self, now_ns: u64) {
         if !self.inherited.is_empty() && self.started.elapsed() > BELIEVE_INHERITED {
             let doubted = std::mem::take(&mut self.inherited);

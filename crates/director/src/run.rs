@@ -22,10 +22,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// Between two slices of the sweep.
-const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// Between two slices of the sweep: at least, and at most. Counts of connections, which thresholds look at, are late by
+/// as much; a sweep of large tables takes longer and is done less often.
+const SWEEP_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The sweep takes at most one part in so many of a CPU, unless it takes longer than that of the longest pause.
+const SWEEP_SHARE: u32 = 50;
+/// Between two looks at what changes around the director.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// How long open requests may still take at the end.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// Neighbour events taken at once.
@@ -274,9 +279,10 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
     // A task of its own: waiting for the neighbour service here, while that waits for its events to be
     // taken here, would be for ever.
     let watcher = AbortOnDrop(tokio::spawn(tell_neighbours(neighbours, changed)));
-    let mut sweep = interval(SWEEP_PERIOD);
+    let mut sweep_at = Instant::now();
+    let mut look = interval(LOOK_PERIOD);
     let mut statistics = interval(PERIOD);
-    for timer in [&mut sweep, &mut statistics] {
+    for timer in [&mut look, &mut statistics] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     let mut batch = Vec::new();
@@ -292,9 +298,13 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 }
                 director.neighbours_changed(batch.drain(..).map(news).collect());
             }
-            _ = sweep.tick() => {
-                director.memory_changed(runtime::memory::free_pages());
+            () = sleep_until(sweep_at) => {
+                let start = Instant::now();
                 director.sweep(monotonic_coarse_ns());
+                sweep_at = Instant::now() + sweep_pause(start.elapsed());
+            }
+            _ = look.tick() => {
+                director.memory_changed(runtime::memory::free_pages());
                 attach_returned(&mut director.datapath, &interfaces);
             }
             _ = statistics.tick() => {
@@ -313,6 +323,12 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
             return Err(Error::NeighboursEnded);
         }
     }
+}
+
+/// How long to pause after a slice of the sweep that took so long.
+fn sweep_pause(took: Duration) -> Duration {
+    let (least, most) = SWEEP_PAUSE;
+    took.saturating_mul(SWEEP_SHARE).clamp(least, most)
 }
 
 /// Hands each new set of addresses to the neighbour service; sets that were overtaken are left out.

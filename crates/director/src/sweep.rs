@@ -1,4 +1,4 @@
-//! The sweep: goes through the tables of flows, templates and replies, a bounded slice each second; removes what has expired,
+//! The sweep: goes through the tables of flows, templates and replies, a bounded slice at a time; removes what has expired,
 //! counts the rest, and repairs the loads.
 //!
 //! An entry is read and removed while packets may revive it. So the removal returns what was removed, and a flow that

@@ -17,7 +17,10 @@ use crate::link::Link;
 use crate::mtu::{self, shim_len};
 use crate::packet::{MARK_LATER_PIECE, Work, truncated};
 use crate::tables::Tables;
-use abi::{Address, Real, SYSCTL_PMTU_DISC, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE, Verdict, protocol};
+use abi::{
+    Address, Real, SYSCTL_PMTU_DISC, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMOTE_CHECKSUM,
+    Verdict, protocol,
+};
 use wire::{Bytes, Short, checksum, ethernet, ipv4, ipv6};
 
 /// Explicit congestion notification: both bits set mean that congestion was met.
@@ -210,6 +213,14 @@ fn write_ip<B: Bytes>(bytes: &mut B, l3: usize, real: &Real, outer: &Outer) -> R
     Ok(l3.wrapping_add(ipv6::HEADER_LEN))
 }
 
+/// Whether the encapsulation has a checksum. Remote checksum offload is only for packets whose own checksum is not there yet,
+/// which none from a wire is; what is left of it is the checksum of UDP [`ip_vs_xmit.c`, `ip_vs_tunnel_xmit`].
+#[inline(always)]
+fn is_summed(real: &Real) -> bool {
+    real.tunnel_flags & TUNNEL_CHECKSUM != 0
+        || (real.tunnel == TUNNEL_GUE && real.tunnel_flags & TUNNEL_REMOTE_CHECKSUM != 0)
+}
+
 /// Writes what stands between the outer IP header and the packet, which starts at `inner`.
 #[inline(always)]
 fn write_shim<B: Resize>(
@@ -219,7 +230,7 @@ fn write_shim<B: Resize>(
     real: &Real,
     outer: &Outer,
 ) -> Result<(), Short> {
-    let summed = real.tunnel_flags & TUNNEL_CHECKSUM != 0;
+    let summed = is_summed(real);
     match real.tunnel {
         TUNNEL_GUE => {
             let len = shim_len(real).wrapping_add(outer.inner_len) as u32;

@@ -45,6 +45,25 @@ pub fn send<B: Bytes, T: Tables>(
     real: &Real,
     verdict: Verdict,
 ) -> Result<Outcome, Unserved> {
+    if work.translate == TRANSLATE_NOT {
+        send_as_it_is(bytes, tables, work, real, verdict)
+    } else {
+        send_translated(tables, work, real, verdict)
+    }
+}
+
+/// The same for a packet whose flow is not translated, which the entry knows.
+///
+/// # Errors
+/// As for [`send`].
+#[inline(always)]
+pub fn send_as_it_is<B: Bytes, T: Tables>(
+    bytes: &mut B,
+    tables: &T,
+    work: &mut Work,
+    real: &Real,
+    verdict: Verdict,
+) -> Result<Outcome, Unserved> {
     if let Err(verdict) = is_reachable(real) {
         return refuse(tables, verdict);
     }
@@ -54,7 +73,7 @@ pub fn send<B: Bytes, T: Tables>(
     if work.ttl <= 1 {
         return answer(tables, work, Verdict::AnswerTimeExceeded);
     }
-    if real.method == METHOD_TUNNEL && work.translate == TRANSLATE_NOT {
+    if real.method == METHOD_TUNNEL {
         work.verdict = verdict as u8;
         return Err(Unserved::Next(Program::Tunnel));
     }
@@ -63,10 +82,6 @@ pub fn send<B: Bytes, T: Tables>(
         return answer(tables, work, Verdict::AnswerTooBig);
     }
     // By the flow and not by the method: an edited method is for new flows only.
-    if work.translate != TRANSLATE_NOT {
-        work.verdict = verdict as u8;
-        return Err(Unserved::Next(Program::Masquerade));
-    }
     if real.method != METHOD_DIRECT_ROUTING && (real.method != METHOD_MASQUERADE || is_in_pieces(work)) {
         return refuse(tables, Verdict::DropMethod);
     }
@@ -77,6 +92,33 @@ pub fn send<B: Bytes, T: Tables>(
         tables.count_verdict(verdict);
     }
     Ok(Outcome { verdict, ifindex: real.ifindex })
+}
+
+/// The same for a packet of a translated flow, whatever the method is by now.
+///
+/// # Errors
+/// The verdict, or the program that makes the packet ready.
+#[inline(always)]
+pub fn send_translated<T: Tables>(
+    tables: &T,
+    work: &mut Work,
+    real: &Real,
+    verdict: Verdict,
+) -> Result<Outcome, Unserved> {
+    if let Err(verdict) = is_reachable(real) {
+        return refuse(tables, verdict);
+    }
+    if real.flags & REAL_LOCAL != 0 {
+        return refuse(tables, Verdict::ForwardLocal);
+    }
+    if work.ttl <= 1 {
+        return answer(tables, work, Verdict::AnswerTimeExceeded);
+    }
+    if work.ip_len > real.mtu && real.mtu != 0 {
+        return answer(tables, work, Verdict::AnswerTooBig);
+    }
+    work.verdict = verdict as u8;
+    Err(Unserved::Next(Program::Masquerade))
 }
 
 /// Whether ports and checksum are not where those of a whole packet are.

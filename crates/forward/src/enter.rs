@@ -1,7 +1,7 @@
 //! The entry: reads a packet, and serves it if its flow is known.
 
 use crate::decide::{Onward, Outcome, Step};
-use crate::deliver::send;
+use crate::deliver::{send_as_it_is, send_translated};
 use crate::fate::{self, Fate};
 use crate::fragment::remember;
 use crate::packet::{
@@ -160,7 +160,11 @@ fn known<B: Bytes, T: Tables, const ENTRY: bool>(
         work.verdict = verdict as u8;
         return Err(Unserved::Next(Program::Assure));
     }
-    send(bytes, tables, work, real, verdict)
+    // Two ways, so that the commonest case carries nothing of translation.
+    if flow.flags & FLOW_TRANSLATED != 0 {
+        return send_translated(tables, work, real, verdict);
+    }
+    send_as_it_is(bytes, tables, work, real, verdict)
 }
 
 /// How a packet of a translated flow is translated, whose flow was `before` and is `now`.

@@ -10,7 +10,8 @@ use crate::persist::mark_assured;
 use crate::rewrite;
 use crate::tables::{Route, Tables};
 use abi::{
-    FLOW_CONTROLLED, FLOW_INACTIVE, FLOW_TRANSLATED, Flow, FlowKey, Program, REAL_AVAILABLE, Reply, Verdict,
+    Address, FLOW_CONTROLLED, FLOW_INACTIVE, FLOW_TRANSLATED, Flow, FlowKey, Program, REAL_AVAILABLE, Reply,
+    Verdict,
 };
 use wire::Bytes;
 
@@ -41,8 +42,10 @@ fn serve<B: Bytes, T: Tables>(
         return Err(Verdict::PassNoReply.into());
     };
     if work.ttl <= 1 {
-        // In the name of the VIP, which is the director's.
-        work.key.virtual_address = found.way.virtual_address;
+        // From the director's address on that way; where it is not known from the VIP, which is the director's too.
+        let source = tables.real(found.flow.real).map(|real| real.source).unwrap_or_default();
+        let is_known = source != Address([0; 4]);
+        work.key.virtual_address = if is_known { source } else { found.way.virtual_address };
         work.verdict = Verdict::AnswerTimeExceeded as u8;
         return Err(Unserved::Next(Program::Answer));
     }

@@ -91,12 +91,36 @@ pub fn reply(ctx: XdpContext) -> u32 {
     go_on(&ctx, onward)
 }
 
+/// A later piece of what comes from a masqueraded real server.
+#[xdp(frags)]
+pub fn reply_piece(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work() else { return internal() };
+    let step = forward::reply_piece(&mut Frame::new(&ctx), &Maps::new(&ctx), work, now_ns());
+    finish(&ctx, step)
+}
+
 /// A packet that opens a flow with another source.
 #[xdp(frags)]
 pub fn source(ctx: XdpContext) -> u32 {
     let Some(work) = maps::work_in_place() else { return internal() };
     let onward = forward::source(&Frame::new(&ctx), &Maps::new(&ctx), work, now_ns());
     go_on(&ctx, onward)
+}
+
+/// An ICMP error about a packet of a translated flow.
+#[xdp(frags)]
+pub fn error(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work_in_place() else { return internal() };
+    let onward = forward::error(&mut Frame::new(&ctx), &Maps::new(&ctx), work, now_ns());
+    go_on(&ctx, onward)
+}
+
+/// An ICMP error about a packet in a tunnel.
+#[xdp(frags)]
+pub fn unwrap(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::take_work() else { return internal() };
+    let (step, _) = forward::unwrap(Frame::new(&ctx), &Maps::new(&ctx), &work, now_ns());
+    finish(&ctx, step)
 }
 
 /// A packet for a real server behind a tunnel.

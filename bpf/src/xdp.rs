@@ -124,6 +124,14 @@ impl forward::Resize for Frame {
     }
 
     #[inline(always)]
+    fn cut_front(self, len: usize) -> Result<Self, (Short, Self)> {
+        // SAFETY: as for `resize`.
+        let failed = unsafe { bpf_xdp_adjust_head(self.ctx, len as i32) != 0 };
+        let fresh = Self::new(&XdpContext::new(self.ctx));
+        if failed { Err((Short, fresh)) } else { Ok(fresh) }
+    }
+
+    #[inline(always)]
     fn sum(&self, offset: usize, len: usize) -> Result<u16, Short> {
         let mut sum = Sum { ctx: self.ctx, at: offset as u32, left: len as u32, words: 0 };
         let chunks = len.div_ceil(CHUNK) as u32;

@@ -110,11 +110,20 @@ pub struct Fragment {
     pub expires_ns: u64,
     /// Index of the real server that the datagram goes to or comes from, or [`FRAGMENT_TO_HOST`].
     pub real: u32,
-    /// 1 when the datagram comes from the real server.
-    pub is_reply: u32,
-    /// The way back, for a reply; for a request only the client's and the virtual address matter.
+    /// [`FRAGMENT_PLAIN`], [`FRAGMENT_TRANSLATED`], [`FRAGMENT_SOURCE`] or [`FRAGMENT_REPLY`].
+    pub kind: u32,
+    /// The way back, for a reply.
     pub reply: Reply,
 }
+
+/// In [`Fragment::kind`]: to a real server, not translated.
+pub const FRAGMENT_PLAIN: u32 = 0;
+/// To a masqueraded real server.
+pub const FRAGMENT_TRANSLATED: u32 = 1;
+/// To a masqueraded real server, with the director's address as source.
+pub const FRAGMENT_SOURCE: u32 = 2;
+/// From a masqueraded real server.
+pub const FRAGMENT_REPLY: u32 = 3;
 
 /// In [`Fragment::real`]: the first piece was left to the director's own stack, and so are the others.
 pub const FRAGMENT_TO_HOST: u32 = u32::MAX;

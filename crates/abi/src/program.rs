@@ -15,8 +15,12 @@ pub enum Program {
     Reply = 3,
     /// Gives a new flow the director's own address and a port of its own as source.
     Source = 4,
+    /// Translates an ICMP error about a packet of a translated flow, either way.
+    Error = 5,
     /// Encapsulates a packet and sends it to a real server behind a tunnel.
     Tunnel = 6,
+    /// Tells a client of an ICMP error that its packet met in a tunnel.
+    Unwrap = 7,
     /// Serves pieces of fragmented datagrams.
     Fragment = 8,
     /// Serves packets that follow a flow which is not their own: ICMP errors, AH, ESP.
@@ -35,6 +39,8 @@ pub enum Program {
     Assure = 15,
     /// Chooses a real server by its service's memory of destination addresses.
     Affinity = 16,
+    /// Translates a later piece of what a masqueraded real server sends back.
+    ReplyPiece = 17,
 }
 
 /// Places of the tail-call table.
@@ -42,13 +48,15 @@ pub const PROGRAMS_MAX: u32 = 32;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Schedule,
         Self::Answer,
         Self::Masquerade,
         Self::Reply,
         Self::Source,
+        Self::Error,
         Self::Tunnel,
+        Self::Unwrap,
         Self::Fragment,
         Self::Related,
         Self::Sctp,
@@ -58,6 +66,7 @@ impl Program {
         Self::Persist,
         Self::Assure,
         Self::Affinity,
+        Self::ReplyPiece,
     ];
 
     /// Its place in the tail-call table.
@@ -76,7 +85,9 @@ impl Program {
             Self::Masquerade => "masquerade",
             Self::Reply => "reply",
             Self::Source => "source",
+            Self::Error => "error",
             Self::Tunnel => "tunnel",
+            Self::Unwrap => "unwrap",
             Self::Fragment => "fragment",
             Self::Related => "related",
             Self::Sctp => "sctp",
@@ -86,6 +97,7 @@ impl Program {
             Self::Persist => "persist",
             Self::Assure => "assure",
             Self::Affinity => "affinity",
+            Self::ReplyPiece => "reply_piece",
         }
     }
 }

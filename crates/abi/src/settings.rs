@@ -55,8 +55,6 @@ pub const SYSCTL_SLOPPY_TCP: u32 = 4;
 pub const SYSCTL_SLOPPY_SCTP: u32 = 8;
 /// Packets of a service by mark without a real server go to their own destination (`cache_bypass`).
 pub const SYSCTL_CACHE_BYPASS: u32 = 16;
-/// A real server's packet of no flow is answered with port unreachable (`nat_icmp_send`).
-pub const SYSCTL_NAT_ICMP_SEND: u32 = 32;
 /// ICMP errors may open flows (`schedule_icmp`).
 pub const SYSCTL_SCHEDULE_ICMP: u32 = 64;
 /// Too large packets into tunnels are answered (`pmtu_disc`).

@@ -30,6 +30,8 @@ pub enum Verdict {
     ForwardRelated = 12,
     /// A later piece of a datagram, sent after its first one.
     ForwardFragment = 13,
+    /// An ICMP error about a packet of the client, sent to the client.
+    ForwardError = 14,
 
     /// Not IPv4 or IPv6.
     PassNotIp = 16,
@@ -106,7 +108,7 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
@@ -118,6 +120,7 @@ impl Verdict {
         Self::ForwardRescued,
         Self::ForwardRelated,
         Self::ForwardFragment,
+        Self::ForwardError,
         Self::PassNotIp,
         Self::PassNotVip,
         Self::PassNoService,
@@ -239,6 +242,7 @@ impl Verdict {
             Self::ForwardNoTemplate => "forward_no_template",
             Self::ForwardRelated => "forward_related",
             Self::ForwardFragment => "forward_fragment",
+            Self::ForwardError => "forward_error",
             Self::PassNotIp => "pass_not_ip",
             Self::PassNotVip => "pass_not_vip",
             Self::PassNoService => "pass_no_service",
@@ -286,9 +290,7 @@ impl Verdict {
                 "sent by consistent hash without a flow, as the established table is full"
             }
             Self::ForwardLocal => "the real server is the director itself: left to its own stack",
-            Self::ForwardOnePacket => {
-                "sent to a real server chosen for this packet alone; nothing is tracked"
-            }
+            Self::ForwardOnePacket => "sent to a real server chosen for this packet alone, untracked",
             Self::ForwardNoTemplate => {
                 "sent to a real server chosen by the scheduler and tracked, but there was no room for its template"
             }
@@ -298,6 +300,7 @@ impl Verdict {
             Self::ForwardReply => "a real server's reply: sent to the client in the name of the VIP",
             Self::ForwardRelated => "an ICMP error, AH or ESP packet: sent to the real server of its flow",
             Self::ForwardFragment => "a fragment: sent to the real server of the datagram's first one",
+            Self::ForwardError => "an ICMP error about a packet of the client: sent to the client",
             Self::PassNotIp => "neither IPv4 nor IPv6: left to the host",
             Self::PassNotVip => "the destination is no VIP: left to the host",
             Self::PassNoService => "the VIP has no service on this protocol and port: left to the host",
@@ -312,9 +315,7 @@ impl Verdict {
             Self::PassFtpData => "from port 20, FTP's data port, which never opens a flow: left to the host",
             Self::PassUnrelated => "an ICMP error, AH or ESP packet of no flow: left to the host",
             Self::PassBypass => "no real server for its mark: left to the host, to go where it was to go",
-            Self::PassFragmentLost => {
-                "a fragment of a datagram whose first one was not seen: left to the host, the datagram is lost"
-            }
+            Self::PassFragmentLost => "a fragment whose first one was not seen: left to the host, and lost",
             Self::DropTruncated => "the frame ends inside a header",
             Self::DropBadLength => "a length field contradicts the frame",
             Self::DropBadAddress => "an address that must not be on the wire",
@@ -322,7 +323,7 @@ impl Verdict {
             Self::DropUnresolved => "the real server's hardware address is not known yet",
             Self::DropInternal => "a table index pointed nowhere: this is a defect, please report it",
             Self::DropFlowTable => "the flow could not be stored",
-            Self::DropMethod => "the real server's forwarding method is not served yet",
+            Self::DropMethod => "the real server's forwarding method does not serve such a packet",
             Self::DropAnswerLimit => "an ICMP answer was due, but the limit of answers a second is reached",
             Self::DropTinyFragment => {
                 "a first fragment too short for its transport header, or a later one that would overwrite it"

@@ -22,7 +22,7 @@ const fn setting(name: &'static str, default: u32, least: u32, most: u32, meanin
 }
 
 /// Every setting, sorted by name.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 15] = [
     setting(
         "am_droprate",
         10,
@@ -87,13 +87,6 @@ pub const SETTINGS: [Setting; 16] = [
         "the same for lblcr, and the seconds after which a set of servers loses its busiest one",
     ),
     setting(
-        "nat_icmp_send",
-        0,
-        0,
-        1,
-        "1: a masqueraded server's packet of no connection is answered: port unreachable",
-    ),
-    setting(
         "pmtu_disc",
         1,
         0,
@@ -114,7 +107,7 @@ pub const SETTINGS: [Setting; 16] = [
 ];
 
 /// Settings of IPVS that mean nothing here, and why; sorted by name.
-pub const MEANINGLESS: [(&str, &str); 21] = [
+pub const MEANINGLESS: [(&str, &str); 22] = [
     (
         "backup_only",
         "a director that only stands by has no packet path attached, so there is no loop to break",
@@ -130,6 +123,7 @@ pub const MEANINGLESS: [(&str, &str); 21] = [
     ("est_cpulist", "statistics are made by the daemon, not by kernel threads"),
     ("est_nice", "statistics are made by the daemon, not by kernel threads"),
     ("ignore_tunneled", "packets are balanced as they arrive at the interface, never in decapsulated form"),
+    ("nat_icmp_send", "what a real server sends without a connection is routed on, as with 0"),
     ("snat_reroute", "replies are always routed by the routing table, as with 1"),
     ("svc_lfactor", "the table of services has a fixed size: choose it with --services-max"),
     ("sync_persist_mode", "connection synchronisation is not in this release"),

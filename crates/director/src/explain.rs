@@ -157,6 +157,14 @@ impl forward::Resize for Frame {
         Ok(Self(longer))
     }
 
+    fn cut_front(mut self, len: usize) -> Result<Self, (Short, Self)> {
+        if len > self.0.len() {
+            return Err((Short, self));
+        }
+        self.0.drain(..len);
+        Ok(self)
+    }
+
     fn sum(&self, offset: usize, len: usize) -> Result<u16, Short> {
         let part = offset.checked_add(len).and_then(|end| self.0.get(offset..end)).ok_or(Short)?;
         let word = |pair: &[u8]| match *pair {

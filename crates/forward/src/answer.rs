@@ -9,7 +9,7 @@ use crate::link::Link;
 use crate::mtu;
 use crate::packet::{MARK_ICMP_ERROR, MARK_LATER_PIECE, Work};
 use crate::tables::Tables;
-use abi::{Answers, Verdict, protocol};
+use abi::{Answers, FlowKey, Verdict, protocol};
 use wire::{Bytes, Short, checksum, ipv4, ipv6};
 
 /// A frame that can change its length at both ends.
@@ -21,6 +21,12 @@ pub trait Resize: Bytes + Sized {
     /// [`Short`] when there is no room.
     fn resize(self, len: usize, front: usize) -> Result<Self, (Short, Self)>;
 
+    /// Takes `len` bytes off the front. The old value is gone, as above.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame is not longer.
+    fn cut_front(self, len: usize) -> Result<Self, (Short, Self)>;
+
     /// Sum of the 16-bit words of `len` bytes from `offset` on (RFC 1071), in whichever buffers they are. An odd last
     /// byte counts as followed by a zero.
     ///
@@ -29,10 +35,10 @@ pub trait Resize: Bytes + Sized {
     fn sum(&self, offset: usize, len: usize) -> Result<u16, Short>;
 }
 
-const ICMP_LEN: usize = 8;
-const QUOTED_TRANSPORT: usize = 8;
+pub(crate) const ICMP_LEN: usize = 8;
+pub(crate) const QUOTED_TRANSPORT: usize = 8;
 /// Most bytes quoted: an IPv6 header, extensions and eight bytes; an even number.
-const QUOTE_MAX: usize = 128;
+pub(crate) const QUOTE_MAX: usize = 128;
 const TTL: u8 = 64;
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -56,12 +62,12 @@ pub fn answer<B: Resize, T: Tables>(bytes: B, tables: &T, work: &Work, now_ns: u
 }
 
 /// An ICMP error.
-struct Message {
-    verdict: Verdict,
+pub(crate) struct Message {
+    pub(crate) verdict: Verdict,
     /// Type and code for IPv4, then for IPv6.
-    kind: ([u8; 2], [u8; 2]),
+    pub(crate) kind: ([u8; 2], [u8; 2]),
     /// The word behind the checksum.
-    rest: u32,
+    pub(crate) rest: u32,
 }
 
 impl Message {
@@ -106,29 +112,40 @@ fn build<B: Resize>(bytes: B, work: &Work, message: &Message) -> Result<B, B> {
         Ok(bytes) => bytes,
         Err((Short, bytes)) => return Err(bytes),
     };
-    let written = link.write_back(&mut bytes, l3).and_then(|()| {
-        if v4 {
-            write_v4(&mut bytes, work, message, l3, quote)
-        } else {
-            write_v6(&mut bytes, work, message, l3, quote)
-        }
-    });
+    let written =
+        link.write_back(&mut bytes, l3).and_then(|()| write(&mut bytes, &work.key, message, l3, quote));
     match written {
         Ok(()) => Ok(bytes),
         Err(Short) => Err(bytes),
     }
 }
 
+/// Writes the headers at `l3`, from the VIP to the client, before the quoted bytes.
 #[inline(always)]
-fn write_v4<B: Bytes>(
+pub(crate) fn write<B: Bytes>(
     bytes: &mut B,
-    work: &Work,
+    key: &FlowKey,
     message: &Message,
     l3: usize,
     quote: usize,
 ) -> Result<(), Short> {
-    let [.., va, vb, vc, vd] = work.key.virtual_address.octets();
-    let [.., ca, cb, cc, cd] = work.key.client.octets();
+    if key.virtual_address.is_v4() {
+        write_v4(bytes, key, message, l3, quote)
+    } else {
+        write_v6(bytes, key, message, l3, quote)
+    }
+}
+
+#[inline(always)]
+fn write_v4<B: Bytes>(
+    bytes: &mut B,
+    key: &FlowKey,
+    message: &Message,
+    l3: usize,
+    quote: usize,
+) -> Result<(), Short> {
+    let [.., va, vb, vc, vd] = key.virtual_address.octets();
+    let [.., ca, cb, cc, cd] = key.client.octets();
     let total = (ipv4::HEADER_LEN.wrapping_add(ICMP_LEN).wrapping_add(quote)) as u16;
     let [len_hi, len_lo] = total.to_be_bytes();
     // TOS 0xc0 (internetwork control), DF, no identification: as RFC 1812 section 4.3.2.5 and RFC 6864 want.
@@ -148,7 +165,7 @@ fn write_v4<B: Bytes>(
 #[inline(always)]
 fn write_v6<B: Bytes>(
     bytes: &mut B,
-    work: &Work,
+    key: &FlowKey,
     message: &Message,
     l3: usize,
     quote: usize,
@@ -156,8 +173,8 @@ fn write_v6<B: Bytes>(
     let len = ICMP_LEN.wrapping_add(quote) as u16;
     let [len_hi, len_lo] = len.to_be_bytes();
     bytes.put(l3, [0x60, 0, 0, 0, len_hi, len_lo, protocol::ICMPV6, TTL])?;
-    let source = work.key.virtual_address.octets();
-    let destination = work.key.client.octets();
+    let source = key.virtual_address.octets();
+    let destination = key.client.octets();
     bytes.put(l3.wrapping_add(8), source)?;
     bytes.put(l3.wrapping_add(24), destination)?;
     // The pseudo-header of RFC 8200 section 8.1.

@@ -3,8 +3,8 @@
 use crate::packet::{Unserved, Work};
 use crate::tables::Tables;
 use crate::{
-    answer, assure, call, enter, fragment, masquerade, place, place_affine, place_persistent, related, reply,
-    reset, sctp, source, track, tunnel,
+    answer, assure, call, enter, error, fragment, masquerade, place, place_affine, place_persistent, related,
+    reply, reply_piece, reset, sctp, source, track, tunnel, unwrap,
 };
 use abi::{Program, Verdict};
 
@@ -29,7 +29,14 @@ impl Outcome {
         Self { verdict, ifindex: 0 }
     }
 
-    /// The same, counted.
+    /// The end of one that leaves, counted.
+    #[inline(always)]
+    pub fn leave<T: Tables>(tables: &T, verdict: Verdict, ifindex: u32) -> Self {
+        tables.count_verdict(verdict);
+        Self { verdict, ifindex }
+    }
+
+    /// The end of one that does not, counted.
     #[inline(always)]
     pub fn count<T: Tables>(tables: &T, verdict: Verdict) -> Self {
         tables.count_verdict(verdict);
@@ -120,8 +127,11 @@ fn run<B: crate::Resize, T: Tables>(
         Program::Answer => answer(bytes, tables, &work, now_ns),
         Program::Masquerade => (masquerade(&mut bytes, tables, &work), bytes),
         Program::Reply => (reply(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
+        Program::ReplyPiece => (reply_piece(&mut bytes, tables, &work, now_ns), bytes),
         Program::Source => (source(&bytes, tables, &mut work, now_ns).with(work), bytes),
+        Program::Error => (error(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
         Program::Tunnel => tunnel(bytes, tables, &work),
+        Program::Unwrap => unwrap(bytes, tables, &work, now_ns),
         Program::Reset => reset(bytes, tables, &work, now_ns),
         Program::Fragment => (fragment(&mut bytes, tables, &mut work, now_ns).with(work), bytes),
         Program::Related => (related(&mut bytes, tables, &mut work, now_ns).with(work), bytes),

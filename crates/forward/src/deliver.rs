@@ -1,7 +1,7 @@
 //! The last decisions before a packet leaves: may it, which way, and which program makes it ready.
 
 use crate::decide::{Onward, Outcome, Step};
-use crate::packet::{MARK_ICMP_ERROR, MARK_LATER_PIECE, TRANSLATE_NOT, Unserved, Work};
+use crate::packet::{MARK_ICMP_ERROR, TRANSLATE_NOT, Unserved, Work};
 use crate::rewrite;
 use crate::tables::Tables;
 use abi::{
@@ -82,7 +82,7 @@ pub fn send_as_it_is<B: Bytes, T: Tables>(
         return answer(tables, work, Verdict::AnswerTooBig);
     }
     // By the flow and not by the method: an edited method is for new flows only.
-    if real.method != METHOD_DIRECT_ROUTING && (real.method != METHOD_MASQUERADE || is_in_pieces(work)) {
+    if real.method != METHOD_DIRECT_ROUTING && real.method != METHOD_MASQUERADE {
         return refuse(tables, Verdict::DropMethod);
     }
     if rewrite::direct_routing(bytes, work, real).is_err() {
@@ -118,13 +118,8 @@ pub fn send_translated<T: Tables>(
         return answer(tables, work, Verdict::AnswerTooBig);
     }
     work.verdict = verdict as u8;
-    Err(Unserved::Next(Program::Masquerade))
-}
-
-/// Whether ports and checksum are not where those of a whole packet are.
-#[inline(always)]
-const fn is_in_pieces(work: &Work) -> bool {
-    work.marks & (MARK_LATER_PIECE | MARK_ICMP_ERROR) != 0
+    let error = work.marks & MARK_ICMP_ERROR != 0;
+    Err(Unserved::Next(if error { Program::Error } else { Program::Masquerade }))
 }
 
 /// The end of a packet that was counted for its real server and does not leave for it.
@@ -145,11 +140,10 @@ fn answer<T: Tables>(tables: &T, work: &mut Work, verdict: Verdict) -> Result<Ou
 /// The end of a packet that leaves for its real server by another program than the one that counted it:
 /// `work.verdict` says what is counted.
 #[inline(always)]
-pub fn leave<T: Tables>(tables: &T, work: &Work, ifindex: u32) -> Step {
+pub fn leave<T: Tables>(tables: &T, work: &Work, ifindex: u32) -> Outcome {
     let verdict = Verdict::of_forward(work.verdict);
     if verdict == Verdict::ForwardKnown {
-        return Step::Done(Outcome { verdict, ifindex });
+        return Outcome { verdict, ifindex };
     }
-    tables.count_verdict(verdict);
-    Step::Done(Outcome { verdict, ifindex })
+    Outcome::leave(tables, verdict, ifindex)
 }

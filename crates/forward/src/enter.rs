@@ -5,8 +5,9 @@ use crate::deliver::{send_as_it_is, send_translated};
 use crate::fate::{self, Fate};
 use crate::fragment::remember;
 use crate::packet::{
-    self, MARK_OPENS, Network, Read, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED, TRANSLATE_EMBRYONIC,
-    TRANSLATE_ESTABLISHED, TRANSLATE_KEEPS_PORT, TRANSLATE_KNOWN, Unserved, Work, is_sctp, is_tcp,
+    self, MARK_FROM_SERVER, MARK_OPENS, Network, Read, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED,
+    TRANSLATE_EMBRYONIC, TRANSLATE_ESTABLISHED, TRANSLATE_KEEPS_PORT, TRANSLATE_KNOWN, Unserved, Work,
+    is_sctp, is_tcp,
 };
 use crate::sctp_state::{self, Direction};
 use crate::tables::Tables;
@@ -54,13 +55,17 @@ fn serve<B: Bytes, T: Tables, N: Network>(
 fn read<B: Bytes, T: Tables, N: Network>(bytes: &B, tables: &T, l3: usize) -> Result<Read, Verdict> {
     let network = N::read(bytes, l3).map_err(packet::truncated)?;
     if !tables.may_be_vip(&network.destination()) {
-        if !tables.may_be_masqueraded(&network.source()) {
+        // An ICMP error about a translated or tunnelled packet may come from any router.
+        if !network.is_icmp() && !tables.may_be_masqueraded(&network.source()) {
             return Err(Verdict::PassNotVip);
         }
         return match network.transport(bytes, l3) {
-            Ok((work, None)) => Ok((work, Some(Program::Reply))),
+            Ok((work, program)) => {
+                let work = Work { marks: MARK_FROM_SERVER, ..work };
+                Ok((work, Some(program.unwrap_or(Program::Reply))))
+            }
             // What cannot be read is no reply, and none of ours.
-            _ => Err(Verdict::PassNotVip),
+            Err(_) => Err(Verdict::PassNotVip),
         };
     }
     network.transport(bytes, l3)

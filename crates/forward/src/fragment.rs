@@ -10,9 +10,15 @@
 use crate::decide::{Onward, Outcome};
 use crate::deliver::send;
 use crate::enter::find;
-use crate::packet::{MARK_FIRST_PIECE, MARK_LATER_PIECE, Unserved, Work, has_addresses, truncated};
+use crate::packet::{
+    MARK_FIRST_PIECE, MARK_FROM_SERVER, MARK_LATER_PIECE, TRANSLATE_KNOWN, TRANSLATE_NOT, Unserved, Work,
+    has_addresses, or_pass, truncated,
+};
 use crate::tables::Tables;
-use abi::{FRAGMENT_TO_HOST, FlowKey, Fragment, Program, REAL_AVAILABLE, Verdict, protocol};
+use abi::{
+    FRAGMENT_PLAIN, FRAGMENT_REPLY, FRAGMENT_SOURCE, FRAGMENT_TO_HOST, FRAGMENT_TRANSLATED, FlowKey,
+    Fragment, Program, REAL_AVAILABLE, Reply, Verdict, protocol,
+};
 use wire::{Bytes, ipv4, ipv6, tcp};
 
 /// Life of a note in ns: what Linux gives a datagram to become whole (`net.ipv4.ipfrag_time`).
@@ -22,7 +28,7 @@ pub const FRAGMENT_NS: u64 = 30_000_000_000;
 #[inline(always)]
 pub fn fragment<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &mut Work, now_ns: u64) -> Onward {
     let served = serve(bytes, tables, work, now_ns);
-    Onward::of(tables, served)
+    Onward::of(tables, or_pass(work, served))
 }
 
 #[inline(always)]
@@ -109,6 +115,9 @@ fn first<B: Bytes, T: Tables>(
     } else {
         return Err(Unserved::Next(Program::Related));
     }
+    if work.marks & MARK_FROM_SERVER != 0 {
+        return Err(Unserved::Next(Program::Reply));
+    }
     find::<B, T, false>(bytes, tables, work, now_ns)
 }
 
@@ -125,10 +134,10 @@ fn later<B: Bytes, T: Tables>(
     if work.key.protocol == u32::from(protocol::TCP) && offset < tcp::HEADER_LEN as u32 {
         return Err(Verdict::DropTinyFragment.into());
     }
-    let note = match tables.fragment(&note_key(work)) {
-        Some(note) if now_ns < note.expires_ns => note,
-        _ => return Err(Verdict::PassFragmentLost.into()),
-    };
+    let note = note(tables, work, now_ns).ok_or(Verdict::PassFragmentLost)?;
+    if note.kind == FRAGMENT_REPLY {
+        return Err(Unserved::Next(Program::ReplyPiece));
+    }
     if note.real == FRAGMENT_TO_HOST {
         return Err(Verdict::PassFragment.into());
     }
@@ -137,6 +146,11 @@ fn later<B: Bytes, T: Tables>(
         return Err(Verdict::DropRealGone.into());
     }
     work.real = note.real;
+    if note.kind != FRAGMENT_PLAIN {
+        work.translate = TRANSLATE_KNOWN;
+        // Any port: what is asked of it is whether there is one.
+        work.source_port_be = u16::from(note.kind == FRAGMENT_SOURCE);
+    }
     tables.count_in(note.real, work.ip_len, false);
     send(bytes, tables, work, &real, Verdict::ForwardFragment)
 }
@@ -146,8 +160,29 @@ fn later<B: Bytes, T: Tables>(
 pub(crate) fn remember<T: Tables>(tables: &T, work: &Work, real: u32, now_ns: u64) {
     if work.marks & MARK_FIRST_PIECE != 0 {
         let expires_ns = now_ns.wrapping_add(FRAGMENT_NS);
-        tables.insert_fragment(&note_key(work), &Fragment { expires_ns, real, ..Fragment::default() });
+        let kind = match (work.translate == TRANSLATE_NOT, work.source_port_be) {
+            (true, _) => FRAGMENT_PLAIN,
+            (false, 0) => FRAGMENT_TRANSLATED,
+            (false, _) => FRAGMENT_SOURCE,
+        };
+        tables.insert_fragment(&note_key(work), &Fragment { expires_ns, real, kind, ..Fragment::default() });
     }
+}
+
+/// The same for one that comes from a masqueraded real server.
+#[inline(always)]
+pub(crate) fn remember_reply<T: Tables>(tables: &T, work: &Work, reply: &Reply, now_ns: u64) {
+    if work.marks & MARK_FIRST_PIECE != 0 {
+        let expires_ns = now_ns.wrapping_add(FRAGMENT_NS);
+        let note = Fragment { expires_ns, real: reply.real, kind: FRAGMENT_REPLY, reply: *reply };
+        tables.insert_fragment(&note_key(work), &note);
+    }
+}
+
+/// What the first piece left for this one.
+#[inline(always)]
+pub(crate) fn note<T: Tables>(tables: &T, work: &Work, now_ns: u64) -> Option<Fragment> {
+    tables.fragment(&note_key(work)).filter(|note| now_ns < note.expires_ns)
 }
 
 /// If the packet is the first piece of a datagram: the others go up the director's own stack.

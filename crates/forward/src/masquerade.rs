@@ -7,20 +7,17 @@
 
 use crate::decide::Step;
 use crate::deliver::leave;
-use crate::packet::{
-    MARK_ICMP_ERROR, MARK_LATER_PIECE, TRANSLATE_ESTABLISHED, TRANSLATE_KEEPS_PORT, TRANSLATE_KNOWN, Work,
-    is_tcp, truncated,
-};
+use crate::packet::{TRANSLATE_ESTABLISHED, TRANSLATE_KEEPS_PORT, TRANSLATE_KNOWN, Work, truncated};
 use crate::rewrite;
 use crate::tables::Tables;
-use abi::{FlowKey, Real, Reply, Verdict, protocol};
+use abi::{FlowKey, Real, Reply, Verdict};
 use wire::{Bytes, Short};
 
 /// Sends a packet that was counted for its real server to it.
 #[inline(always)]
 pub fn masquerade<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work) -> Step {
     match send(bytes, tables, work) {
-        Ok(ifindex) => leave(tables, work, ifindex),
+        Ok(ifindex) => Step::Done(leave(tables, work, ifindex)),
         Err(verdict) => {
             tables.take_back_known();
             Step::stop(tables, verdict)
@@ -31,24 +28,14 @@ pub fn masquerade<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work) -
 #[inline(always)]
 fn send<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work) -> Result<u32, Verdict> {
     let real = tables.real(work.real).ok_or(Verdict::DropInternal)?;
-    if !is_translatable(work) {
-        return Err(Verdict::DropMethod);
-    }
     let keeps_port = work.translate & TRANSLATE_KEEPS_PORT != 0;
     let to = real_side(&work.key, &real, work.source_port_be, keeps_port);
-    if way_back_of(work) != TRANSLATE_KNOWN {
-        let reply = way_back(bytes, work).map_err(truncated)?;
-        keep(tables, work, &to, &reply);
+    if !rewrite::is_translatable(work, &to) {
+        return Err(Verdict::DropMethod);
     }
+    keep_way_back(bytes, tables, work, &to).map_err(truncated)?;
     rewrite::translate(bytes, work, &to, real.macs).map_err(truncated)?;
     Ok(real.ifindex)
-}
-
-/// Whether the packet is a datagram or segment with its header: addresses and ports stand where they are looked for.
-#[inline(always)]
-const fn is_translatable(work: &Work) -> bool {
-    let has_header = work.marks & (MARK_LATER_PIECE | MARK_ICMP_ERROR) == 0;
-    has_header && (is_tcp(&work.key) || work.key.protocol == protocol::UDP as u32)
 }
 
 /// A flow as its real server sees it: the ends of the packets that go there, and the key of their replies. A real
@@ -81,6 +68,21 @@ pub(crate) fn way_back<B: Bytes>(bytes: &B, work: &Work) -> Result<Reply, Short>
 #[inline(always)]
 const fn way_back_of(work: &Work) -> u32 {
     work.translate & !TRANSLATE_KEEPS_PORT
+}
+
+/// Keeps the way back of a flow whose real server sees `to`, where it is not known yet.
+#[inline(always)]
+pub(crate) fn keep_way_back<B: Bytes, T: Tables>(
+    bytes: &B,
+    tables: &T,
+    work: &Work,
+    to: &FlowKey,
+) -> Result<(), Short> {
+    if way_back_of(work) != TRANSLATE_KNOWN {
+        let reply = way_back(bytes, work)?;
+        keep(tables, work, to, &reply);
+    }
+    Ok(())
 }
 
 /// Keeps the way back where the flow is. One that the established table refuses stays with the embryonic ones.

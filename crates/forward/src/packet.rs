@@ -41,8 +41,8 @@ pub struct Work {
     pub identification: u32,
     /// `TRANSLATE_*`: whether the packet's flow is translated, and where the way back is to be kept.
     pub translate: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Of an ICMP error, the offset of what follows the network header that it quotes.
+    pub quoted: u32,
 }
 
 /// The packet is the first piece of a fragmented datagram.
@@ -53,6 +53,10 @@ pub const MARK_LATER_PIECE: u32 = 2;
 pub const MARK_ICMP_ERROR: u32 = 4;
 /// Whatever its flags, the packet may open a flow.
 pub const MARK_OPENS: u32 = 8;
+/// The packet has no ports of its own, but those of the flow it follows.
+pub const MARK_NO_PORTS: u32 = 32;
+/// The packet is for no VIP: it comes from a real server, or is none of ours.
+pub const MARK_FROM_SERVER: u32 = 64;
 /// It comes from an address that may be a masqueraded real server's, but is no reply.
 pub const MARK_NO_REPLY: u32 = 16;
 
@@ -71,6 +75,13 @@ impl Work {
     #[must_use]
     pub const fn l4(&self) -> usize {
         (self.l4 & 0x3fff) as usize
+    }
+
+    /// Offset of what follows the quoted network header; masked for the same reason.
+    #[inline(always)]
+    #[must_use]
+    pub const fn quoted(&self) -> usize {
+        (self.quoted & 0x7fff) as usize
     }
 
     /// Bytes of the IP packet from `offset` of the frame on.
@@ -116,6 +127,9 @@ pub trait Network: Copy {
     /// Where the packet goes.
     fn destination(&self) -> Address;
 
+    /// Whether ICMP follows at once.
+    fn is_icmp(&self) -> bool;
+
     /// Checks the header and reads the rest of the packet.
     ///
     /// # Errors
@@ -139,6 +153,18 @@ impl From<Verdict> for Unserved {
     #[inline(always)]
     fn from(verdict: Verdict) -> Self {
         Self::Stop(verdict)
+    }
+}
+
+/// What cannot be read and is for no VIP is no reply, and none of ours.
+#[inline(always)]
+pub fn or_pass<T>(work: &Work, served: Result<T, Unserved>) -> Result<T, Unserved> {
+    match served {
+        Err(Unserved::Stop(verdict)) if work.marks & MARK_FROM_SERVER != 0 => {
+            let other = verdict.is_pass() && verdict != Verdict::PassFragmentLost;
+            Err(Unserved::Stop(if other { verdict } else { Verdict::PassNoReply }))
+        }
+        other => other,
     }
 }
 
@@ -203,6 +229,11 @@ impl Network for ipv4::Header {
     }
 
     #[inline(always)]
+    fn is_icmp(&self) -> bool {
+        self.protocol() == protocol::ICMP
+    }
+
+    #[inline(always)]
     fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Read, Verdict> {
         let header_len = self.header_len();
         let ip_len = u32::from(self.total_len());
@@ -236,6 +267,11 @@ impl Network for ipv6::Header {
     #[inline(always)]
     fn destination(&self) -> Address {
         Address(self.destination())
+    }
+
+    #[inline(always)]
+    fn is_icmp(&self) -> bool {
+        self.next_header() == protocol::ICMPV6
     }
 
     #[inline(always)]
@@ -301,7 +337,7 @@ const EMPTY: Work = Work {
     marks: 0,
     identification: 0,
     translate: TRANSLATE_NOT,
-    reserved: 0,
+    quoted: 0,
 };
 
 /// Reads the ports, and the flags of TCP.

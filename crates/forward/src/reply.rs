@@ -3,10 +3,12 @@
 //! The entry sends here what is for no VIP but comes from an address that may be a masqueraded real server. Most of it
 //! may be none of ours: the director stays an ordinary router for it.
 
-use crate::decide::{Onward, Outcome};
+use crate::decide::{Onward, Outcome, Step};
 use crate::enter::{advance_output, shift};
-use crate::packet::{MARK_NO_REPLY, Unserved, Work, has_addresses, is_tcp, truncated};
+use crate::fragment::{note, remember_reply};
+use crate::packet::{MARK_NO_PORTS, MARK_NO_REPLY, Unserved, Work, has_addresses, is_tcp, truncated};
 use crate::persist::mark_assured;
+use crate::related::exchange_of;
 use crate::rewrite;
 use crate::tables::{Route, Tables};
 use abi::{
@@ -33,7 +35,8 @@ fn serve<B: Bytes, T: Tables>(
     now_ns: u64,
 ) -> Result<Outcome, Unserved> {
     has_addresses(bytes)?;
-    let Some(found) = find(tables, &work.key, now_ns) else {
+    let ends = if work.marks & MARK_NO_PORTS != 0 { exchange_of(&work.key) } else { work.key };
+    let Some(found) = find(tables, &ends, now_ns) else {
         // A real server may be a client of a VIP as well.
         if tables.may_be_vip(&work.key.virtual_address) && work.marks & MARK_NO_REPLY == 0 {
             work.marks |= MARK_NO_REPLY;
@@ -98,7 +101,7 @@ fn send<B: Bytes, T: Tables>(
 ) -> Result<Outcome, Verdict> {
     let settings = tables.settings().ok_or(Verdict::DropInternal)?;
     let mut flow = found.flow;
-    advance_output::<true>(&mut flow, work, settings, now_ns);
+    advance_output::<false>(&mut flow, work, settings, now_ns);
     tables.set_flow(found.handle, &flow);
     if (flow.flags ^ found.flow.flags) & FLOW_INACTIVE != 0 {
         tables.add_load(flow.real, shift(&flow));
@@ -108,11 +111,54 @@ fn send<B: Bytes, T: Tables>(
         mark_assured(tables, &found.key, flow.real);
     }
     let to = turned(&found.key);
-    let (ifindex, macs) = next_hop(tables, bytes.ingress(), &to, work, &found.way)?;
-    rewrite::translate(bytes, work, &to, macs).map_err(truncated)?;
+    if !rewrite::is_translatable(work, &to) {
+        return Err(Verdict::DropMethod);
+    }
+    remember_reply(tables, work, &found.way, now_ns);
+    go(bytes, tables, work, &to, &found.way)
+}
+
+/// Translates a later piece of a real server's packet as its first one.
+#[inline(always)]
+pub fn reply_piece<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &Work, now_ns: u64) -> Step {
+    match later(bytes, tables, work, now_ns) {
+        Ok(outcome) => {
+            tables.count_verdict(outcome.verdict);
+            Step::Done(outcome)
+        }
+        Err(verdict) => Step::stop(tables, verdict),
+    }
+}
+
+#[inline(always)]
+fn later<B: Bytes, T: Tables>(
+    bytes: &mut B,
+    tables: &T,
+    work: &Work,
+    now_ns: u64,
+) -> Result<Outcome, Verdict> {
+    has_addresses(bytes)?;
+    let note = note(tables, work, now_ns).ok_or(Verdict::PassNoReply)?;
+    if work.ttl <= 1 {
+        return Err(Verdict::DropUnanswered);
+    }
+    let to = turned(&note.reply.flow_key(work.key.protocol));
+    go(bytes, tables, work, &to, &note.reply)
+}
+
+#[inline(always)]
+fn go<B: Bytes, T: Tables>(
+    bytes: &mut B,
+    tables: &T,
+    work: &Work,
+    to: &FlowKey,
+    way: &Reply,
+) -> Result<Outcome, Verdict> {
+    let (ifindex, macs) = next_hop(tables, bytes.ingress(), to, work, way)?;
+    rewrite::translate(bytes, work, to, macs).map_err(truncated)?;
     // Replies of a removed real server go on but are not counted, as in IPVS.
-    if tables.real(flow.real).is_some_and(|real| real.flags & REAL_AVAILABLE != 0) {
-        tables.count_out(flow.real, work.ip_len);
+    if tables.real(way.real).is_some_and(|real| real.flags & REAL_AVAILABLE != 0) {
+        tables.count_out(way.real, work.ip_len);
     }
     Ok(Outcome { verdict: Verdict::ForwardReply, ifindex })
 }

@@ -4,17 +4,19 @@
 
 use crate::decide::{Onward, Outcome};
 use crate::enter::find;
-use crate::packet::{MARK_FIRST_PIECE, MARK_OPENS, Unserved, Work, has_addresses, truncated};
+use crate::packet::{
+    MARK_FIRST_PIECE, MARK_FROM_SERVER, MARK_OPENS, Unserved, Work, has_addresses, or_pass, truncated,
+};
 use crate::sctp_state::Event;
 use crate::tables::Tables;
-use abi::{SYSCTL_SLOPPY_SCTP, Verdict};
+use abi::{Program, SYSCTL_SLOPPY_SCTP, Verdict};
 use wire::{Bytes, Short, sctp};
 
 /// Serves an SCTP packet.
 #[inline(always)]
 pub fn sctp<B: Bytes, T: Tables>(bytes: &mut B, tables: &T, work: &mut Work, now_ns: u64) -> Onward {
     let served = serve(bytes, tables, work, now_ns);
-    Onward::of(tables, served)
+    Onward::of(tables, or_pass(work, served))
 }
 
 #[inline(always)]
@@ -39,6 +41,9 @@ fn serve<B: Bytes, T: Tables>(
     let sloppy = switches & SYSCTL_SLOPPY_SCTP != 0 && event != Event::Abort;
     if event == Event::Init || sloppy {
         work.marks |= MARK_OPENS;
+    }
+    if work.marks & MARK_FROM_SERVER != 0 {
+        return Err(Unserved::Next(Program::Reply));
     }
     find::<B, T, false>(bytes, tables, work, now_ns)
 }

@@ -5,6 +5,7 @@
 //! can be told. It is looked for from a keyed hash on, so that a stranger cannot aim at taken ones.
 
 use crate::decide::{Onward, Outcome};
+use crate::fragment::remember;
 use crate::hash::siphash13_pair;
 use crate::masquerade::{real_side, way_back};
 use crate::packet::{TRANSLATE_KEEPS_PORT, TRANSLATE_KNOWN, Work, truncated};
@@ -21,6 +22,7 @@ pub const PORTS_TRIED_MAX: u32 = 8;
 pub fn source<B: Bytes, T: Tables>(bytes: &B, tables: &T, work: &mut Work, now_ns: u64) -> Onward {
     match begin(bytes, tables, work, now_ns) {
         Ok(()) => {
+            remember(tables, work, work.real, now_ns);
             let opens = work.verdict != Verdict::ForwardStateless as u8;
             tables.count_in(work.real, work.ip_len, opens);
             Onward::To(Program::Masquerade)

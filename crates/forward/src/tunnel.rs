@@ -50,7 +50,7 @@ pub fn tunnel<B: Resize, T: Tables>(bytes: B, tables: &T, work: &Work) -> (Step,
         Ok(bytes) => bytes,
         Err(bytes) => return (take_back(tables, Verdict::DropTruncated), bytes),
     };
-    (leave(tables, work, real.ifindex), bytes)
+    (Step::Done(leave(tables, work, real.ifindex)), bytes)
 }
 
 #[inline(always)]

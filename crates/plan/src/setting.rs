@@ -2,8 +2,8 @@
 
 use crate::model::Model;
 use abi::{
-    SYSCTL_CACHE_BYPASS, SYSCTL_EXPIRE_NODEST_CONN, SYSCTL_EXPIRE_QUIESCENT_TEMPLATE, SYSCTL_NAT_ICMP_SEND,
-    SYSCTL_PMTU_DISC, SYSCTL_SCHEDULE_ICMP, SYSCTL_SLOPPY_SCTP, SYSCTL_SLOPPY_TCP, Sysctls,
+    SYSCTL_CACHE_BYPASS, SYSCTL_EXPIRE_NODEST_CONN, SYSCTL_EXPIRE_QUIESCENT_TEMPLATE, SYSCTL_PMTU_DISC,
+    SYSCTL_SCHEDULE_ICMP, SYSCTL_SLOPPY_SCTP, SYSCTL_SLOPPY_TCP, Sysctls,
 };
 use api::{MEANINGLESS, Refusal, RefusalKind, SETTINGS, Setting, SettingView, SettingsView};
 use std::collections::BTreeMap;
@@ -12,11 +12,10 @@ use std::collections::BTreeMap;
 pub(crate) type Chosen = BTreeMap<&'static str, u32>;
 
 /// Settings that are nothing but a switch of the packet path.
-const SWITCHES: [(&str, u32); 8] = [
+const SWITCHES: [(&str, u32); 7] = [
     ("cache_bypass", SYSCTL_CACHE_BYPASS),
     ("expire_nodest_conn", SYSCTL_EXPIRE_NODEST_CONN),
     ("expire_quiescent_template", SYSCTL_EXPIRE_QUIESCENT_TEMPLATE),
-    ("nat_icmp_send", SYSCTL_NAT_ICMP_SEND),
     ("pmtu_disc", SYSCTL_PMTU_DISC),
     ("schedule_icmp", SYSCTL_SCHEDULE_ICMP),
     ("sloppy_sctp", SYSCTL_SLOPPY_SCTP),

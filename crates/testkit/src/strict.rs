@@ -108,6 +108,19 @@ impl forward::Resize for StrictBytes {
         Ok(self)
     }
 
+    fn cut_front(mut self, len: usize) -> Result<Self, (Short, Self)> {
+        // The kernel wants an Ethernet header to be left.
+        if len + 14 > self.bytes.len() {
+            let mut refused = self.refused.get();
+            refused.short += 1;
+            self.refused.set(refused);
+            return Err((Short, self));
+        }
+        self.bytes.drain(..len);
+        self.written.borrow_mut().clear();
+        Ok(self)
+    }
+
     fn sum(&self, offset: usize, len: usize) -> Result<u16, Short> {
         let part = offset.checked_add(len).and_then(|end| self.bytes.get(offset..end)).ok_or(Short)?;
         Ok(!checksum::internet(&[part]))

@@ -38,6 +38,13 @@ impl Change {
         old.into_iter().zip(new).fold(self, |change, (old, new)| change.word(old, new))
     }
 
+    /// And another change.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
     /// And a word of 16 bits.
     #[inline(always)]
     #[must_use]

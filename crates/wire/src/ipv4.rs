@@ -80,6 +80,13 @@ impl Header {
         (self.word(Word::Fragment) >> 16) as u16
     }
 
+    /// Whether routers must not fragment the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn forbids_fragments(&self) -> bool {
+        self.word(Word::Fragment) & 0x4000 != 0
+    }
+
     /// Where this piece belongs in the datagram, in bytes.
     #[inline(always)]
     #[must_use]
@@ -148,6 +155,33 @@ pub fn decrement_ttl_and<B: Bytes>(bytes: &mut B, offset: usize, change: Change)
     let change = change.half(u16::from_ne_bytes([ttl, protocol]), u16::from_ne_bytes([new_ttl, protocol]));
     let [a, b] = change.apply(u16::from_ne_bytes([a, b])).to_ne_bytes();
     bytes.put(at, [new_ttl, protocol, a, b])
+}
+
+/// Replaces both addresses of the header at `offset`, as they stand in the packet, takes `hops` off its time to live, and mends
+/// its checksum; what that does to a checksum that covers the header. One read and one write, in this order: the
+/// verifier forgets what was checked about bytes before those that were checked last.
+///
+/// # Errors
+/// [`Short`] when the frame ends inside the header.
+#[inline(always)]
+pub fn translate<B: Bytes>(
+    bytes: &mut B,
+    offset: usize,
+    addresses: [u32; 2],
+    hops: u8,
+) -> Result<Change, Short> {
+    let at = offset.wrapping_add(TTL_OFFSET);
+    let [ttl, protocol, x, y, a, b, c, d, e, f, g, h] = bytes.get::<12>(at)?;
+    let old = u16::from_ne_bytes([x, y]);
+    let change = Change::NONE
+        .words([u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])], addresses)
+        .half(u16::from_ne_bytes([ttl, protocol]), u16::from_ne_bytes([ttl.wrapping_sub(hops), protocol]));
+    let new = change.apply(old);
+    let [x, y] = new.to_ne_bytes();
+    let first = u32::from_ne_bytes([ttl.wrapping_sub(hops), protocol, x, y]);
+    let [source, destination] = addresses;
+    bytes.put_words(at, [first, source, destination])?;
+    Ok(change.half(old, new))
 }
 
 /// Replaces source and destination address of the header at `offset`, both as they stand in the packet. The

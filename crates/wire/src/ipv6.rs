@@ -6,6 +6,7 @@
 //! ```
 
 use crate::bytes::words;
+use crate::checksum::Change;
 use crate::{Bytes, Short};
 
 /// Length without extensions, in bytes.
@@ -196,6 +197,23 @@ pub fn decrement_hop_limit<B: Bytes>(bytes: &mut B, offset: usize) -> Result<(),
     let at = offset.wrapping_add(HOP_LIMIT_OFFSET);
     let [limit] = bytes.get::<1>(at)?;
     bytes.put(at, [limit.wrapping_sub(1)])
+}
+
+/// Replaces both addresses of the header at `offset`, as they stand in the packet; what that does to a checksum that covers
+/// them. Word by word, in order, for the reason given at [`crate::ipv4::translate`].
+///
+/// # Errors
+/// [`Short`] when the frame ends inside the header; what was written until then stays.
+#[inline(always)]
+pub fn translate<B: Bytes>(bytes: &mut B, offset: usize, addresses: [u32; 8]) -> Result<Change, Short> {
+    let mut change = Change::NONE;
+    let mut at = offset.wrapping_add(SOURCE_OFFSET);
+    for new in addresses {
+        change = change.word(u32::from_ne_bytes(bytes.get(at)?), new);
+        bytes.put_words(at, [new])?;
+        at = at.wrapping_add(4);
+    }
+    Ok(change)
 }
 
 /// Replaces source and destination address of the header at `offset`, both as they stand in the packet.

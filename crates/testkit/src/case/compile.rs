@@ -339,7 +339,6 @@ fn set(sysctls: &mut abi::Sysctls, name: &str, value: u32) -> Result<(), Compile
         "sloppy_tcp" => abi::SYSCTL_SLOPPY_TCP,
         "sloppy_sctp" => abi::SYSCTL_SLOPPY_SCTP,
         "cache_bypass" => abi::SYSCTL_CACHE_BYPASS,
-        "nat_icmp_send" => abi::SYSCTL_NAT_ICMP_SEND,
         "schedule_icmp" => abi::SYSCTL_SCHEDULE_ICMP,
         "pmtu_disc" => abi::SYSCTL_PMTU_DISC,
         other => return Err(wrong("setting", other, "there is none of that name")),

@@ -335,7 +335,8 @@ fn unwrap(real: &abi::Real, packet: &[u8], seen: &[u8]) -> Result<(Vec<u8>, Vec<
             return Err(format!("{word} {field} is wrong: {outer}"));
         }
     }
-    let has_sum = real.tunnel_flags & abi::TUNNEL_CHECKSUM != 0;
+    // Remote checksum offload comes with the checksum of UDP.
+    let has_sum = real.tunnel_flags & (abi::TUNNEL_CHECKSUM | abi::TUNNEL_REMOTE_CHECKSUM) != 0;
     if real.tunnel == abi::TUNNEL_GUE && outer.states("udp", "csum") == has_sum {
         return Err(format!("the checksum of GUE is wrong, or there for no reason: {outer}"));
     }

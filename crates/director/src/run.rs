@@ -286,6 +286,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     let mut batch = Vec::new();
+    let mut told = director.generation;
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -313,12 +314,16 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 }
             }
         }
-        let addresses = director.real_addresses();
-        watched.send_if_modified(|old| {
-            let is_new = *old != addresses;
-            *old = addresses;
-            is_new
-        });
+        // Only a change of the configuration changes them, and collecting them takes long when there are many.
+        if told != director.generation {
+            told = director.generation;
+            let addresses = director.real_addresses();
+            watched.send_if_modified(|old| {
+                let is_new = *old != addresses;
+                *old = addresses;
+                is_new
+            });
+        }
         if watcher.0.is_finished() {
             return Err(Error::NeighboursEnded);
         }

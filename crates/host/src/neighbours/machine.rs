@@ -291,20 +291,15 @@ impl Machine {
     }
 
     fn settle_all(&mut self) {
-        let addresses: Vec<IpAddr> = self.targets.keys().copied().collect();
-        for address in addresses {
-            self.settle(address);
+        for (address, target) in &mut self.targets {
+            self.actions.extend(target.settle(*address, &self.links));
         }
     }
 
     /// Tells the owner when what it was told last is no longer so.
     fn settle(&mut self, address: IpAddr) {
         let Some(target) = self.targets.get_mut(&address) else { return };
-        let resolved = target.resolved(&self.links);
-        if resolved != target.told {
-            target.told = resolved;
-            self.actions.push(Action::Tell(NeighbourEvent { address, resolved }));
-        }
+        self.actions.extend(target.settle(address, &self.links));
     }
 }
 
@@ -315,6 +310,16 @@ impl Target {
             Way::Local => None,
             Way::Link { path, .. } => Some(path),
         }
+    }
+
+    /// What to tell the owner, when what it was told last is no longer so.
+    fn settle(&mut self, address: IpAddr, links: &BTreeMap<u32, Link>) -> Option<Action> {
+        let resolved = self.resolved(links);
+        if resolved == self.told {
+            return None;
+        }
+        self.told = resolved;
+        Some(Action::Tell(NeighbourEvent { address, resolved }))
     }
 
     fn resolved(&self, links: &BTreeMap<u32, Link>) -> Option<Resolved> {

@@ -26,6 +26,9 @@ use tracing::{debug, warn};
 
 /// Between two full readings of the kernel's tables.
 const RESYNC: Duration = Duration::from_secs(30);
+/// Between two looks at all addresses: at least so long, and so many times as long as the last look took.
+const TICK_LEAST: Duration = Duration::from_millis(10);
+const TICK_SHARE: u32 = 10;
 /// After a route, address or link event, until the routes are looked up again: such events come in bursts.
 const ROUTE_SETTLE: Duration = Duration::from_millis(100);
 /// Events waiting for their reader; the task waits when it is full.
@@ -82,6 +85,7 @@ impl Neighbours {
             epoch: Instant::now(),
             routes_due: None,
             resync_due: Instant::now() + RESYNC,
+            tick_from: Instant::now(),
             events_out,
         };
         driver.read_links().await?;
@@ -113,6 +117,8 @@ struct Driver {
     epoch: Instant,
     routes_due: Option<Instant>,
     resync_due: Instant,
+    /// No tick before this moment: each looks at every address.
+    tick_from: Instant,
     events_out: mpsc::Sender<NeighbourEvent>,
 }
 
@@ -141,7 +147,7 @@ impl Driver {
     }
 
     fn deadline(&self) -> Instant {
-        let machine = self.machine.next_deadline().map(|at| self.epoch + at);
+        let machine = self.machine.next_deadline().map(|at| (self.epoch + at).max(self.tick_from));
         [machine, self.routes_due].into_iter().flatten().fold(self.resync_due, Instant::min)
     }
 
@@ -160,6 +166,7 @@ impl Driver {
             self.resync().await;
         }
         self.machine.tick(self.now());
+        self.tick_from = instant + TICK_LEAST.max(instant.elapsed().saturating_mul(TICK_SHARE));
     }
 
     async fn resync(&mut self) {

@@ -246,7 +246,7 @@ fn save_and_restore() {
 }
 
 #[test]
-fn ten_thousand_lines_take_few_requests() {
+fn ten_thousand_lines_take_one_request() {
     let place = Place::new();
     let state = serve(&place);
     let mut input = "-A -t 10.0.0.1:80 -s rr\n".to_owned();
@@ -260,5 +260,5 @@ fn ten_thousand_lines_take_few_requests() {
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     let state = state.lock().expect("the state");
     assert_eq!(state.services[0].reals.len(), 10_000);
-    assert_eq!(state.requests.len(), 3, "{:?}", state.requests);
+    assert_eq!(state.requests.len(), 1, "{:?}", state.requests);
 }

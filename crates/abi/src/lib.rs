@@ -51,7 +51,7 @@ pub use settings::{
 pub use verdict::{VERDICTS_MAX, Verdict};
 
 /// Version of everything in this crate. Pinned maps of another version are not adopted.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Protocol numbers (IANA) that the packet path knows.
 pub mod protocol {

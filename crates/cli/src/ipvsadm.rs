@@ -196,3 +196,31 @@ impl Names for MachineNames {
         self.0.service_name(port, protocol)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{Forwarding, RealId, RealSpec, ServiceId, Tunnel, TunnelChecksum};
+
+    /// What the director takes in one request (`director::http`).
+    const BODY_BYTES_MAX: usize = 64 << 20;
+
+    #[test]
+    fn the_longest_request_of_a_restore_is_taken() {
+        let address = IpAddr::V6("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().expect("an address"));
+        let longest = Change::AddReal {
+            service: ServiceId::Address { protocol: Protocol::Sctp, address, port: u16::MAX },
+            real: RealId { address, port: u16::MAX },
+            spec: RealSpec {
+                forwarding: Forwarding::Masquerade,
+                weight: u32::MAX,
+                upper_threshold: u32::MAX,
+                lower_threshold: u32::MAX,
+                tunnel: Tunnel::Gue { port: u16::MAX, checksum: TunnelChecksum::Remote },
+            },
+        };
+        // With the comma behind it.
+        let len = serde_json::to_vec(&longest).expect("JSON").len() + 1;
+        assert!(len * ipvsadm::CHANGES_PER_REQUEST_MAX < BODY_BYTES_MAX, "{len} bytes a change");
+    }
+}

@@ -173,7 +173,7 @@ fn every_method_works_on_debians_kernel() {
         testkit::skip!("{}", String::from_utf8_lossy(&ready.stderr).trim());
     }
     let mut command = Command::new(vm);
-    command.args(["run", "--timeout", "240", "--mem", "1024", "--env", &format!("{IN_VM}=1"), "--"]);
+    command.args(["run", "--timeout", "480", "--mem", "1024", "--env", &format!("{IN_VM}=1"), "--"]);
     command.arg(std::env::current_exe().expect("this program"));
     command.args(["--exact", "every_method_works_on_debians_kernel", "--nocapture"]);
     let done = command.output().expect("tools/vm");

@@ -64,29 +64,18 @@ pub fn send_as_it_is<B: Bytes, T: Tables>(
     real: &Real,
     verdict: Verdict,
 ) -> Result<Outcome, Unserved> {
-    if let Err(verdict) = is_reachable(real) {
-        return refuse(tables, verdict);
-    }
-    if real.flags & REAL_LOCAL != 0 {
-        return refuse(tables, Verdict::ForwardLocal);
-    }
-    if work.ttl <= 1 {
-        return answer(tables, work, Verdict::AnswerTimeExceeded);
-    }
+    may_leave(tables, work, real)?;
     if real.method == METHOD_TUNNEL {
         work.verdict = verdict as u8;
         return Err(Unserved::Next(Program::Tunnel));
     }
-    // An unknown MTU is asked for second: nearly every packet is shorter than the MTU.
-    if work.ip_len > real.mtu && real.mtu != 0 {
-        return answer(tables, work, Verdict::AnswerTooBig);
-    }
-    // By the flow and not by the method: an edited method is for new flows only.
+    fits(tables, work, real)?;
+    // That it is not translated says the flow and not the method: one that is edited to masquerading is so for new flows only.
     if real.method != METHOD_DIRECT_ROUTING && real.method != METHOD_MASQUERADE {
-        return refuse(tables, Verdict::DropMethod);
+        return Err(refuse(tables, Verdict::DropMethod));
     }
     if rewrite::direct_routing(bytes, work, real).is_err() {
-        return refuse(tables, Verdict::DropTruncated);
+        return Err(refuse(tables, Verdict::DropTruncated));
     }
     if verdict != Verdict::ForwardKnown {
         tables.count_verdict(verdict);
@@ -105,36 +94,51 @@ pub fn send_translated<T: Tables>(
     real: &Real,
     verdict: Verdict,
 ) -> Result<Outcome, Unserved> {
-    if let Err(verdict) = is_reachable(real) {
-        return refuse(tables, verdict);
-    }
-    if real.flags & REAL_LOCAL != 0 {
-        return refuse(tables, Verdict::ForwardLocal);
-    }
-    if work.ttl <= 1 {
-        return answer(tables, work, Verdict::AnswerTimeExceeded);
-    }
-    if work.ip_len > real.mtu && real.mtu != 0 {
-        return answer(tables, work, Verdict::AnswerTooBig);
-    }
+    may_leave(tables, work, real)?;
+    fits(tables, work, real)?;
     work.verdict = verdict as u8;
     let error = work.marks & MARK_ICMP_ERROR != 0;
     Err(Unserved::Next(if error { Program::Error } else { Program::Masquerade }))
 }
 
+/// What holds for every method: there is a way to the real server, it is another machine, and the packet has a hop left.
+#[inline(always)]
+fn may_leave<T: Tables>(tables: &T, work: &mut Work, real: &Real) -> Result<(), Unserved> {
+    if let Err(verdict) = is_reachable(real) {
+        return Err(refuse(tables, verdict));
+    }
+    if real.flags & REAL_LOCAL != 0 {
+        return Err(refuse(tables, Verdict::ForwardLocal));
+    }
+    if work.ttl <= 1 {
+        return Err(answer(tables, work, Verdict::AnswerTimeExceeded));
+    }
+    Ok(())
+}
+
+/// Whether the packet is short enough for the way to the real server.
+#[inline(always)]
+fn fits<T: Tables>(tables: &T, work: &mut Work, real: &Real) -> Result<(), Unserved> {
+    // An unknown MTU is asked for second: nearly every packet is shorter than the MTU.
+    if work.ip_len > real.mtu && real.mtu != 0 {
+        return Err(answer(tables, work, Verdict::AnswerTooBig));
+    }
+    Ok(())
+}
+
 /// The end of a packet that was counted for its real server and does not leave for it.
 #[inline(always)]
-fn refuse<T: Tables>(tables: &T, verdict: Verdict) -> Result<Outcome, Unserved> {
+fn refuse<T: Tables>(tables: &T, verdict: Verdict) -> Unserved {
     tables.take_back_known();
-    Err(Unserved::Stop(verdict))
+    Unserved::Stop(verdict)
 }
 
 /// The end of one whose sender is to get an ICMP error.
 #[inline(always)]
-fn answer<T: Tables>(tables: &T, work: &mut Work, verdict: Verdict) -> Result<Outcome, Unserved> {
+fn answer<T: Tables>(tables: &T, work: &mut Work, verdict: Verdict) -> Unserved {
     tables.take_back_known();
     work.verdict = verdict as u8;
-    Err(Unserved::Next(Program::Answer))
+    Unserved::Next(Program::Answer)
 }
 
 /// The end of a packet that leaves for its real server by another program than the one that counted it:

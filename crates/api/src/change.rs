@@ -1,5 +1,6 @@
 //! Requests that change the model, and what became of them.
 
+use crate::health::{HealthSpec, RealHealth};
 use crate::mark::MarkMatch;
 use crate::policy::PolicyChoices;
 use crate::refusal::Refusal;
@@ -91,6 +92,22 @@ pub enum Change {
         /// Exactly as it was added.
         #[serde(rename = "match")]
         matched: MarkMatch,
+    },
+    /// How the health of a service's real servers is watched; the default: not at all.
+    SetHealth {
+        /// Which.
+        service: ServiceId,
+        /// How.
+        health: HealthSpec,
+    },
+    /// What differs for one real server.
+    SetRealHealth {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        real: RealId,
+        /// What.
+        health: RealHealth,
     },
     /// Set the three classic timeouts; a 0 keeps the present value.
     SetTimeouts {

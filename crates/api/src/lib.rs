@@ -17,6 +17,8 @@
 #![forbid(unsafe_code)]
 
 mod change;
+mod check;
+mod health;
 mod mark;
 mod names;
 mod policy;
@@ -26,6 +28,11 @@ mod setting;
 mod view;
 
 pub use change::{Change, Changes, Outcomes, Timeouts};
+pub use check::{Check, CheckKind, Exchange, Expect, Http, Octets, Rhythm, Tls, Transport};
+pub use health::{
+    Event, EventKind, Events, Fallback, HealthSpec, HealthView, HoldDown, OnFailure, Passive, RealHealth,
+    RealHealthView, ServiceHealth, Standing,
+};
 pub use mark::{Mark, MarkMatch, Marks, Ports};
 pub use names::{Family, Protocol, Scheduler};
 pub use policy::{Gone, Placement, Policies, Policy, PolicyChoices, ServicePolicy};

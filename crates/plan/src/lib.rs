@@ -16,6 +16,7 @@ mod adopt;
 mod check;
 mod compile;
 mod diff;
+mod health;
 mod layout;
 mod marks;
 mod model;

@@ -4,15 +4,17 @@
 //! that is deleted and added again is the same one again only to the [`crate::Layout`].
 
 use crate::check;
+use crate::health;
 use crate::marks::Marks;
 use crate::options::Options;
 use crate::setting::{self, Chosen};
 use crate::supported;
 use api::{
-    Change, Changes, Mark, MarkMatch, Policy, PolicyChoices, RealId, RealSpec, Refusal, RefusalKind,
-    Scheduler, ServiceId, ServiceSpec, Timeouts,
+    Change, Changes, HealthSpec, Mark, MarkMatch, Policy, PolicyChoices, RealHealth, RealId, RealSpec,
+    Refusal, RefusalKind, Scheduler, ServiceId, ServiceSpec, Timeouts,
 };
 use indexmap::IndexMap;
+use std::collections::BTreeMap;
 
 /// The declared configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,9 @@ pub struct ServiceEntry {
     policy: PolicyChoices,
     /// Oldest first; shown newest first.
     reals: IndexMap<RealId, RealEntry>,
+    health: HealthSpec,
+    /// Only of real servers that differ from the rest.
+    real_health: BTreeMap<RealId, RealHealth>,
 }
 
 /// A real server of the model.
@@ -66,6 +71,18 @@ impl ServiceEntry {
     #[must_use]
     pub fn policy_choices(&self) -> PolicyChoices {
         self.policy
+    }
+
+    /// How the health of its real servers is watched.
+    #[must_use]
+    pub fn health(&self) -> &HealthSpec {
+        &self.health
+    }
+
+    /// What differs for one real server.
+    #[must_use]
+    pub fn real_health(&self, id: &RealId) -> Option<&RealHealth> {
+        self.real_health.get(id)
     }
 
     /// The real servers, newest first: the order of every scheduler and listing.
@@ -182,6 +199,12 @@ impl Model {
                     changes.push(Change::EditReal { service, real, spec });
                 }
             }
+            if entry.health != HealthSpec::default() {
+                changes.push(Change::SetHealth { service, health: entry.health.clone() });
+            }
+            for (&real, health) in &entry.real_health {
+                changes.push(Change::SetRealHealth { service, real, health: health.clone() });
+            }
         }
         Changes { atomic: true, changes }
     }
@@ -212,6 +235,8 @@ impl Model {
             }
             Change::SetSetting { name, value } => self.set_setting(name, *value),
             Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
+            Change::SetHealth { service, health } => self.set_health(service, health),
+            Change::SetRealHealth { service, real, health } => self.set_real_health(service, real, health),
             Change::AddMark { matched, mark } => self.add_mark(*matched, *mark),
             Change::DeleteMark { matched } => self.marks.delete(matched),
         }
@@ -251,7 +276,14 @@ impl Model {
         check::persistence(id, spec)?;
         self.check_services(self.services.len() + 1 + self.marks.len())?;
         let policy = PolicyChoices::default();
-        let entry = ServiceEntry { spec: spec.clone(), scheduler, policy, reals: IndexMap::new() };
+        let entry = ServiceEntry {
+            spec: spec.clone(),
+            scheduler,
+            policy,
+            reals: IndexMap::new(),
+            health: HealthSpec::default(),
+            real_health: BTreeMap::new(),
+        };
         self.services.insert(*id, entry);
         Ok(())
     }
@@ -332,7 +364,34 @@ impl Model {
     fn delete_real(&mut self, service: &ServiceId, id: &RealId) -> Result<(), Refusal> {
         let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
         entry.reals.shift_remove(id).ok_or_else(|| no_such_real(service, id))?;
+        entry.real_health.remove(id);
         self.reals -= 1;
+        Ok(())
+    }
+
+    fn set_health(&mut self, id: &ServiceId, spec: &HealthSpec) -> Result<(), Refusal> {
+        let entry = self.services.get_mut(id).ok_or_else(|| no_such_service(id))?;
+        health::check_spec(id, spec)?;
+        entry.health = spec.clone();
+        Ok(())
+    }
+
+    fn set_real_health(
+        &mut self,
+        service: &ServiceId,
+        id: &RealId,
+        spec: &RealHealth,
+    ) -> Result<(), Refusal> {
+        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
+        if !entry.reals.contains_key(id) {
+            return Err(no_such_real(service, id));
+        }
+        health::check_checks(service, spec.checks.as_deref().unwrap_or_default())?;
+        if *spec == RealHealth::default() {
+            entry.real_health.remove(id);
+        } else {
+            entry.real_health.insert(*id, spec.clone());
+        }
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use abi::{
     ServiceKey, Settings, Slot, Verdict,
 };
 use api::{
-    Change, Forwarding, Gone, Placement, PolicyChoices, Protocol, RealId, RealSpec, SchedulerFlags,
-    ServiceId, ServiceSpec, Timeouts, Tunnel,
+    Change, Forwarding, Gone, HealthSpec, Placement, PolicyChoices, Protocol, RealHealth, RealId, RealSpec,
+    SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tunnel,
 };
 use forward::tables::{Route, Scan};
 use proptest::prelude::*;
@@ -93,6 +93,15 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         8 => (real.clone(), real_spec.clone())
             .prop_map(|((service, real), spec)| Change::AddReal { service, real, spec }),
         4 => (real.clone(), real_spec).prop_map(|((service, real), spec)| Change::EditReal { service, real, spec }),
+        1 => (real.clone(), any::<bool>()).prop_map(|((service, real), drain)| Change::SetRealHealth {
+            service,
+            real,
+            health: RealHealth { checks: None, drain },
+        }),
+        1 => (services.clone(), 0_u8..110).prop_map(|(service, panic_percent)| Change::SetHealth {
+            service,
+            health: HealthSpec { panic_percent, ..HealthSpec::default() },
+        }),
         3 => real.prop_map(|(service, real)| Change::DeleteReal { service, real }),
         1 => prop::option::of(services).prop_map(|service| Change::Zero { service }),
         1 => (0_u32..3_000_000).prop_map(|tcp_s| Change::SetTimeouts {

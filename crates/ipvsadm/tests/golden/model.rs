@@ -70,6 +70,8 @@ impl Model {
             Change::Zero { service: None }
             | Change::SetPolicy { .. }
             | Change::SetSetting { .. }
+            | Change::SetHealth { .. }
+            | Change::SetRealHealth { .. }
             | Change::AddMark { .. }
             | Change::DeleteMark { .. } => {}
             Change::SetTimeouts { timeouts } => {

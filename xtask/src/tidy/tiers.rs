@@ -8,15 +8,17 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use super::Finding;
 
 /// Every crate under `crates/` that has a tier. A crate depends only on crates of lower tiers.
-const TIERS: [(&str, u8); 12] = [
+const TIERS: [(&str, u8); 14] = [
     ("wire", 0),
     ("abi", 0),
     ("forward", 0),
     ("plan", 1),
     ("ipvsadm", 1),
     ("api", 1),
+    ("health", 1),
     ("kernel", 2),
     ("host", 2),
+    ("probe", 2),
     ("runtime", 2),
     ("director", 3),
     ("lab", 3),
@@ -24,11 +26,12 @@ const TIERS: [(&str, u8); 12] = [
 ];
 
 /// Arrows inside a tier that are allowed, with the reason.
-const INSIDE: [(&str, &str, &str); 6] = [
+const INSIDE: [(&str, &str, &str); 7] = [
     ("forward", "wire", "the load balancer reads headers"),
     ("forward", "abi", "the load balancer reads the tables"),
     ("plan", "api", "the model is made of the requests' types"),
     ("ipvsadm", "api", "options become requests, answers become listings"),
+    ("health", "api", "what is declared and shown of health are the requests' types"),
     ("cli", "director", "one binary holds every program"),
     ("cli", "lab", "one binary holds every program"),
 ];

@@ -1,0 +1,251 @@
+//! One service: its real servers together.
+
+use crate::machine::Happening;
+use crate::member::Member;
+use crate::probes::{Probes, resolve};
+use crate::weight::{can_be_fine, part, step};
+use api::{
+    EventKind, HealthSpec, OnFailure, RealHealth, RealHealthView, RealId, RealSpec, ServiceHealth, ServiceId,
+    Standing,
+};
+use indexmap::IndexMap;
+
+/// What is declared of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declared {
+    /// How its health is watched.
+    pub spec: HealthSpec,
+    /// Its real servers, newest first.
+    pub reals: Vec<DeclaredReal>,
+}
+
+/// What is declared of a real server, and what the packet path has of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredReal {
+    /// Which.
+    pub real: RealId,
+    /// As declared.
+    pub spec: RealSpec,
+    /// What differs for it.
+    pub health: RealHealth,
+    /// The weight that it has now; `None`: it is not in the packet path.
+    pub given: Option<u32>,
+}
+
+/// What the packet path should be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The weight of a real server; `None`: take it out.
+    Weight {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        real: RealId,
+        /// The weight.
+        weight: Option<u32>,
+    },
+    /// Whether the fallback is in.
+    Fallback {
+        /// Of which service.
+        service: ServiceId,
+        /// In or out.
+        on: bool,
+    },
+}
+
+/// One service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    id: ServiceId,
+    spec: HealthSpec,
+    members: IndexMap<RealId, Member>,
+    panic: bool,
+    fallback: bool,
+}
+
+impl Service {
+    pub(crate) fn new(id: ServiceId) -> Self {
+        Self { id, spec: HealthSpec::default(), members: IndexMap::new(), panic: false, fallback: false }
+    }
+
+    /// Takes a new declaration. What is known of real servers that stay is kept.
+    pub(crate) fn declare(&mut self, declared: &Declared, probes: &mut Probes, now_ms: u64) {
+        self.spec = declared.spec.clone();
+        let mut before = std::mem::take(&mut self.members);
+        for declared_real in &declared.reals {
+            let DeclaredReal { real, spec, health, given } = declared_real;
+            let mut member = before.swap_remove(real).unwrap_or_else(|| Member::new(*real, now_ms));
+            let checks = health.checks.as_ref().unwrap_or(&self.spec.checks);
+            let user = (self.id, *real);
+            let wanted: Vec<_> = checks
+                .iter()
+                .map(|check| probes.want(resolve(check, &self.id, real, spec), check.rhythm, user, now_ms))
+                .collect();
+            if wanted != member.probes {
+                member.had_work = given.is_some_and(|weight| weight > 0);
+            }
+            for gone in member.probes.iter().filter(|id| !wanted.contains(id)) {
+                probes.release(*gone, &user);
+            }
+            member.probes = wanted;
+            member.declared_weight = spec.weight;
+            member.given = *given;
+            member.drain(health.drain, now_ms);
+            self.members.insert(*real, member);
+        }
+        for (_, member) in before {
+            release(&member, self.id, probes);
+        }
+    }
+
+    /// Nobody wants it any more.
+    pub(crate) fn forget(self, probes: &mut Probes) {
+        for member in self.members.values() {
+            release(member, self.id, probes);
+        }
+    }
+
+    pub(crate) fn member_mut(&mut self, real: &RealId) -> Option<&mut Member> {
+        self.members.get_mut(real)
+    }
+
+    pub(crate) fn spec(&self) -> &HealthSpec {
+        &self.spec
+    }
+
+    /// Looks at every real server, and says what should change.
+    pub(crate) fn judge(
+        &mut self,
+        probes: &Probes,
+        now_ms: u64,
+        happenings: &mut Vec<Happening>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let working = self.members.values().filter(|it| it.is_working()).count();
+        for member in self.members.values_mut() {
+            let others_work = working > usize::from(member.is_working());
+            if let Some((from, to)) = member.judge(probes, &self.spec, others_work, now_ms) {
+                // That nobody examines it is no news.
+                if to == Standing::Unchecked && from == Standing::Unknown {
+                    continue;
+                }
+                let what = EventKind::Standing { service: self.id, real: member.real, from, to };
+                happenings.push(Happening { what, cause: member.reason.clone() });
+            }
+        }
+        self.judge_pool(happenings);
+        self.weigh(probes, now_ms, effects);
+        let is_empty = self.members.values().all(|it| it.given.unwrap_or(0) == 0);
+        let fallback = is_empty && self.spec.fallback.is_some() && !self.members.is_empty();
+        if fallback != self.fallback {
+            self.fallback = fallback;
+            effects.push(Effect::Fallback { service: self.id, on: fallback });
+            let cause =
+                if fallback { "no real server may get work" } else { "a real server has the work again" };
+            let what = EventKind::Fallback { service: self.id, on: fallback };
+            happenings.push(Happening { what, cause: cause.to_owned() });
+        }
+    }
+
+    /// Whether so many failed that the checks are not believed.
+    fn judge_pool(&mut self, happenings: &mut Vec<Happening>) {
+        let weight = |of: &dyn Fn(&Member) -> bool| -> u64 {
+            self.members.values().filter(|it| of(it)).map(|it| u64::from(it.declared_weight)).sum()
+        };
+        let failed = weight(&|it| matches!(it.standing, Standing::Down | Standing::Held));
+        let working = weight(&Member::is_working);
+        let total = failed + working;
+        let too_few = working * 100 < total * u64::from(self.spec.panic_percent);
+        // Somebody who says sorry serves clients better than servers that all failed.
+        let is_for_fallback = working == 0 && self.spec.fallback.is_some();
+        let panic = failed > 0 && too_few && !is_for_fallback;
+        if panic == self.panic {
+            return;
+        }
+        self.panic = panic;
+        let percent = self.spec.panic_percent;
+        let cause = if panic {
+            format!(
+                "{working} of {total} of the weight is up, less than {percent} %: failed real servers get work too"
+            )
+        } else {
+            format!("{working} of {total} of the weight is up")
+        };
+        happenings.push(Happening { what: EventKind::Panic { service: self.id, on: panic }, cause });
+    }
+
+    fn weigh(&mut self, probes: &Probes, now_ms: u64, effects: &mut Vec<Effect>) {
+        let shares: Vec<Option<f64>> =
+            self.members.values().map(|it| self.share(it, probes, now_ms)).collect();
+        let is_partial =
+            shares.iter().flatten().any(|share| *share > 0.0 && (*share - 1.0).abs() > f64::EPSILON);
+        let fine = is_partial && can_be_fine(self.members.values().map(|it| it.declared_weight));
+        let adaptive = self.spec.adaptive;
+        for (member, share) in self.members.values_mut().zip(shares) {
+            if adaptive && let Some(reported) = reported(member, probes) {
+                member.share = step(member.share, reported);
+            }
+            let weight = share.map(|share| part(member.declared_weight, share, fine));
+            if weight != member.given {
+                member.given = weight;
+                effects.push(Effect::Weight { service: self.id, real: member.real, weight });
+            }
+        }
+    }
+
+    /// The share of its weight that a real server gets; `None`: it is taken out.
+    fn share(&self, member: &Member, probes: &Probes, now_ms: u64) -> Option<f64> {
+        let reported = || {
+            let adaptive = self.spec.adaptive;
+            adaptive
+                .then(|| reported(member, probes))
+                .flatten()
+                .map_or(1.0, |wanted| step(member.share, wanted))
+        };
+        match member.standing {
+            Standing::Unchecked | Standing::Up => Some(reported()),
+            Standing::Starting => Some(reported() * member.started_share(&self.spec, now_ms)),
+            Standing::Unknown => Some(if member.had_work { 1.0 } else { 0.0 }),
+            Standing::Down | Standing::Held if self.panic => Some(1.0),
+            Standing::Down | Standing::Held => (self.spec.on_failure == OnFailure::Quiesce).then_some(0.0),
+            Standing::Draining => Some(0.0),
+            Standing::Drained => None,
+        }
+    }
+
+    /// When something changes by itself.
+    pub(crate) fn next_ms(&self, now_ms: u64) -> Option<u64> {
+        self.members.values().filter_map(|it| it.next_ms(&self.spec, now_ms)).min()
+    }
+
+    pub(crate) fn view(&self, probes: &Probes, now_ms: u64) -> ServiceHealth {
+        let reals = self.members.values().map(|member| RealHealthView {
+            real: member.real,
+            standing: member.standing,
+            reason: member.reason.clone(),
+            declared_weight: member.declared_weight,
+            weight: member.given,
+            since_ms: now_ms.saturating_sub(member.since_ms),
+            latency_ms: latency(member, probes),
+        });
+        ServiceHealth { service: self.id, panic: self.panic, fallback: self.fallback, reals: reals.collect() }
+    }
+}
+
+/// The smallest share that any of its checks reports.
+fn reported(member: &Member, probes: &Probes) -> Option<f64> {
+    let shares = member.probes.iter().filter_map(|id| probes.get(*id)?.history.share());
+    shares.reduce(f64::min)
+}
+
+/// The longest of its checks.
+fn latency(member: &Member, probes: &Probes) -> Option<f64> {
+    let latencies = member.probes.iter().filter_map(|id| probes.get(*id)?.history.latency_ms());
+    latencies.reduce(f64::max)
+}
+
+fn release(member: &Member, service: ServiceId, probes: &mut Probes) {
+    for id in &member.probes {
+        probes.release(*id, &(service, member.real));
+    }
+}

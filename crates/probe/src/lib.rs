@@ -1,0 +1,77 @@
+//! Makes the health checks that are ordered: one probe in, one outcome out, within its time.
+//!
+//! ```text
+//! health::Probe -> Prober::probe -> health::Outcome
+//! ```
+//!
+//! Every connection is a new one: a check must notice a server that takes no new connections. Nothing that a server
+//! answers is read without a limit.
+//!
+//! Deliberately absent: when a probe is made and what follows from it (`health`).
+
+mod dns;
+mod error;
+mod exchange;
+mod http;
+mod load;
+mod ping;
+mod program;
+mod smtp;
+mod stream;
+mod tls;
+
+use api::CheckKind;
+use error::{Failure, fail};
+use health::{Outcome, Probe};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Most bytes of an answer that are looked at.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// What the probes need between them.
+#[derive(Debug, Default)]
+pub struct Prober {
+    ping: ping::Pings,
+    tls: tls::Configurations,
+}
+
+/// What a passed probe reports.
+type Passed = Option<u16>;
+
+impl Prober {
+    /// Makes a probe. It takes as long as the probe's time-out at most.
+    ///
+    /// A path check is not made here, but by whoever has the way's next hop; it fails.
+    pub async fn probe(&self, probe: &Probe) -> Outcome {
+        let start = Instant::now();
+        let limit = Duration::from_millis(probe.timeout_ms.into());
+        let passed = match tokio::time::timeout(limit, self.make(probe)).await {
+            Ok(passed) => passed,
+            Err(_) => fail(format!("no answer within {} ms", probe.timeout_ms)),
+        };
+        match passed {
+            Ok(share) => Outcome::Passed { latency_ms: start.elapsed().as_secs_f64() * 1000.0, share },
+            Err(Failure(reason)) => Outcome::Failed { reason },
+        }
+    }
+
+    async fn make(&self, probe: &Probe) -> Result<Passed, Failure> {
+        let to = SocketAddr::new(probe.address, probe.port);
+        match &probe.kind {
+            CheckKind::Tcp => stream::connect(to).await.map(|_| None),
+            CheckKind::Exchange(exchange) => exchange::probe(&self.tls, to, exchange).await.map(|()| None),
+            CheckKind::Http(http) => http::probe(&self.tls, to, http).await.map(|()| None),
+            CheckKind::Smtp { hello, tls } => {
+                smtp::probe(&self.tls, to, hello, tls.as_ref()).await.map(|()| None)
+            }
+            CheckKind::Dns { name, record, expect } => {
+                dns::probe(to, name, record, expect).await.map(|()| None)
+            }
+            CheckKind::Ping => self.ping.probe(probe.address, probe.timeout_ms).await.map(|()| None),
+            CheckKind::Program { command, user } => program::probe(command, user, to).await,
+            CheckKind::Load => load::probe(to).await.map(Some),
+            CheckKind::Path => fail("a path check needs the next hop of its real server"),
+        }
+    }
+}

@@ -19,13 +19,15 @@ use tokio_rustls::TlsConnector;
 type Stamps = Vec<Option<SystemTime>>;
 /// The protocols offered by ALPN.
 type Protocols = Vec<Vec<u8>>;
+/// A configuration, and of which state of its files.
+type Made = (Stamps, Arc<ClientConfig>);
 /// Most configurations kept.
 const KEPT_MAX: usize = 1024;
 
 /// Configurations made of the files they name; made again when a file changes.
 #[derive(Debug, Default)]
 pub(crate) struct Configurations {
-    made: Mutex<BTreeMap<(Tls, Protocols), (Stamps, Arc<ClientConfig>)>>,
+    made: Mutex<BTreeMap<(Tls, Protocols), Made>>,
 }
 
 impl Configurations {

@@ -3,6 +3,7 @@
 use crate::check::Check;
 use crate::service::{RealId, RealSpec, ServiceId};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How the health of a service's real servers is watched, and what follows from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +216,20 @@ pub enum EventKind {
         /// Its number.
         generation: u64,
     },
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let begins = |on| if on { "begins" } else { "ends" };
+        match self {
+            Self::Standing { service, real, from, to } => {
+                write!(f, "{service}: {real} {} -> {}", from.name(), to.name())
+            }
+            Self::Panic { service, on } => write!(f, "{service}: panic {}", begins(*on)),
+            Self::Fallback { service, on } => write!(f, "{service}: fallback {}", begins(*on)),
+            Self::Generation { generation } => write!(f, "generation {generation}"),
+        }
+    }
 }
 
 /// A page of events.

@@ -13,6 +13,8 @@
 //! | `GET /v1/marks` | | [`Marks`] |
 //! | `GET /v1/policies` | | [`Policies`] |
 //! | `GET /v1/settings` | | [`SettingsView`] |
+//! | `GET /v1/health` | | [`HealthView`] |
+//! | `GET /v1/events?after=N` | | [`Events`] |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 

@@ -3,12 +3,14 @@
 //!
 //! Synchronous: each call is a bounded number of system calls. The loop that feeds it is in `run`.
 
+use crate::events::Log;
+use crate::health::{Health, effective_at_start, effective_change};
 use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
 use crate::tables;
 use abi::{Counters, Load, REAL_AVAILABLE, Real, Verdict};
-use api::{Change, Changes, Outcomes, Refusal, RefusalKind};
+use api::{Change, Changes, EventKind, Outcomes, Refusal, RefusalKind, ServiceId};
 use kernel::{Datapath, TableError, Tables as Maps};
 use plan::{AdoptError, Layout, Model, Neighbours, Options, Resolved, TableChange, Tables, compile, diff};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,9 @@ pub enum ActorError {
         "the tables in the kernel cannot be taken over: remove them (and their flows) with `sluice director --remove`"
     )]
     Adopt(#[from] AdoptError),
+    /// What follows from health checks was refused.
+    #[error("what follows from health checks was refused")]
+    Effective(#[source] Refusal),
     /// The configuration does not fit.
     #[error("the configuration does not fit into the tables")]
     Full(#[from] plan::LayoutFull),
@@ -56,7 +61,12 @@ pub enum ActorError {
 /// The director without its sockets and tasks.
 pub(crate) struct Director {
     pub(crate) datapath: Datapath,
+    /// What the operator declared.
+    pub(crate) declared: Model,
+    /// What the packet path has: what is declared, less what failed.
     pub(crate) model: Model,
+    pub(crate) health: Health,
+    pub(crate) events: Log,
     pub(crate) layout: Layout,
     pub(crate) neighbours: Neighbours,
     pub(crate) generation: u64,
@@ -84,10 +94,14 @@ impl Director {
         }
         let layout = Layout::adopt(options.limits, &tables, &cursors)?;
         let neighbours = inherited_neighbours(&tables);
-        let (model, generation) = saved.unwrap_or_else(|| (Model::new(options), 0));
+        let (declared, generation) = saved.unwrap_or_else(|| (Model::new(options), 0));
+        let model = effective_at_start(&declared, &layout, &tables, adopted);
         let mut director = Self {
             datapath,
+            declared,
             model: Model::new(options),
+            health: Health::new(),
+            events: Log::default(),
             layout,
             inherited: neighbours.keys().copied().collect(),
             neighbours,
@@ -102,6 +116,8 @@ impl Director {
         };
         director.install(&model)?;
         director.model = model;
+        let services: Vec<ServiceId> = director.declared.services().map(|(id, _)| *id).collect();
+        director.declare_health(services);
         director.run_statistics()?;
         Ok(director)
     }
@@ -112,13 +128,15 @@ impl Director {
 
     /// Addresses whose next hops the packet path needs.
     pub(crate) fn real_addresses(&self) -> BTreeSet<IpAddr> {
-        let reals = self.model.services().flat_map(|(_, service)| service.reals());
-        reals.map(|(id, _)| id.address).collect()
+        // Those that failed too, so that a next hop is there when one comes back.
+        let reals = self.declared.services().flat_map(|(_, service)| service.reals());
+        let fallbacks = self.declared.services().filter_map(|(_, service)| service.health().fallback);
+        reals.map(|(id, _)| id.address).chain(fallbacks.map(|it| it.real.address)).collect()
     }
 
     /// Does a list of changes: model, kernel, disk, in that order; what fails is undone.
     pub(crate) fn change(&mut self, changes: &Changes) -> Outcomes {
-        let mut next = self.model.clone();
+        let mut next = self.declared.clone();
         let mut refusals = next.apply_all(changes);
         let accepted = refusals.iter().any(Option::is_none);
         if accepted && let Err(refusal) = self.commit(next, changes, &refusals) {
@@ -147,31 +165,49 @@ impl Director {
         changes: &Changes,
         refusals: &[Option<Refusal>],
     ) -> Result<(), Refusal> {
-        let done = || changes.changes.iter().zip(refusals).filter(|(_, no)| no.is_none()).map(|(it, _)| it);
-        if next != self.model || done().any(|change| !matches!(change, Change::Zero { .. })) {
-            for change in done() {
-                if let Change::EditReal { service, .. } = change {
-                    self.layout.edited(service);
-                }
-            }
-            self.install(&next).map_err(refusal)?;
-            let generation = self.generation + 1;
-            if let Err(error) = self.state.save(&next, generation) {
-                let before = self.model.clone();
-                if let Err(error) = self.install(&before) {
-                    log_error("the tables could not be restored", &error);
-                }
-                return Err(refusal(ActorError::Save(error)));
-            }
-            self.generation = generation;
-            self.model = next;
+        let done =
+            changes.changes.iter().zip(refusals).filter(|(_, no)| no.is_none()).map(|(it, _)| it.clone());
+        let done: Vec<Change> = done.collect();
+        let is_change = next != self.declared || done.iter().any(|it| !matches!(it, Change::Zero { .. }));
+        if !is_change {
+            self.count_changes(done.iter());
+            return Ok(());
         }
-        self.count_changes(done());
+        let mut effective = self.model.clone();
+        let mut effects = Vec::new();
+        for change in &done {
+            if let Some(change) = effective_change(&next, &effective, change) {
+                effective.apply(&change)?;
+                effects.push(change);
+            }
+        }
+        for change in &effects {
+            if let Change::EditReal { service, .. } = change {
+                self.layout.edited(service);
+            }
+        }
+        self.install(&effective).map_err(refusal)?;
+        let generation = self.generation + 1;
+        if let Err(error) = self.state.save(&next, generation) {
+            let before = self.model.clone();
+            if let Err(error) = self.install(&before) {
+                log_error("the tables could not be restored", &error);
+            }
+            return Err(refusal(ActorError::Save(error)));
+        }
+        self.generation = generation;
+        let touched = Self::touched(&done, &self.declared);
+        self.declared = next;
+        self.model = effective;
+        self.count_changes(effects.iter());
+        self.events
+            .add(EventKind::Generation { generation }, format!("{} changes were accepted", done.len()));
+        self.declare_health(touched);
         Ok(())
     }
 
     /// Starts and zeroes lines of the statistics.
-    fn count_changes<'a>(&mut self, done: impl Iterator<Item = &'a Change>) {
+    pub(crate) fn count_changes<'a>(&mut self, done: impl Iterator<Item = &'a Change>) {
         let mut counters = None;
         for change in done {
             match change {
@@ -203,7 +239,7 @@ impl Director {
     }
 
     /// Makes the kernel have what a model compiles to. After an error the kernel has what it had.
-    fn install(&mut self, model: &Model) -> Result<(), ActorError> {
+    pub(crate) fn install(&mut self, model: &Model) -> Result<(), ActorError> {
         let mut layout = self.layout.clone();
         let cursors = tables::cursors(self.maps(), &self.tables)?;
         let compiled = compile(&mut layout, model, &self.neighbours, &cursors)?;
@@ -280,6 +316,7 @@ impl Director {
     pub(crate) fn memory_changed(&mut self, free_pages: u64) {
         let before = self.model.sysctls();
         self.model.set_free_pages(free_pages);
+        self.declared.set_free_pages(free_pages);
         let after = self.model.sysctls();
         if after != before {
             tracing::warn!(

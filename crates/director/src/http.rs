@@ -28,6 +28,8 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/marks", get(marks))
         .route("/v1/policies", get(policies))
         .route("/v1/settings", get(settings))
+        .route("/v1/health", get(health))
+        .route("/v1/events", get(events))
         .route("/v1/explain", post(explain))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -95,6 +97,26 @@ async fn policies(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 
 async fn settings(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Settings).await
+}
+
+async fn health(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Health).await
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn events(
+    State(mailbox): State<Mailbox>,
+    page: Result<Query<After>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(After { after }) = page.map_err(|error| {
+        Refused::from(Refusal::new(RefusalKind::Invalid, format!("after must be a number: {error}")))
+    })?;
+    ask(&mailbox, |reply| Request::Events(after, reply)).await
 }
 
 async fn verdicts(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

@@ -17,7 +17,9 @@
 mod actor;
 mod connections;
 mod convert;
+mod events;
 mod explain;
+mod health;
 mod http;
 mod listen;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod messages;
 mod options;
 #[cfg(test)]
 mod persistence_tests;
+mod probing;
 mod recount;
 mod replies;
 mod run;

@@ -1,8 +1,8 @@
 //! Messages from the control API to the owner of the director.
 
 use api::{
-    Changes, Connections, ExplainRequest, Explanation, Marks, Outcomes, Policies, Refusal, RefusalKind,
-    Services, SettingsView, Status, Verdicts,
+    Changes, Connections, Events, ExplainRequest, Explanation, HealthView, Marks, Outcomes, Policies,
+    Refusal, RefusalKind, Services, SettingsView, Status, Verdicts,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,6 +23,8 @@ pub(crate) enum Request {
     Verdicts(Reply<Verdicts>),
     Policies(Reply<Policies>),
     Settings(Reply<SettingsView>),
+    Health(Reply<HealthView>),
+    Events(u64, Reply<Events>),
     Explain(ExplainRequest, Reply<Explanation>),
 }
 

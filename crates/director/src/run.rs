@@ -6,6 +6,7 @@ use crate::http;
 use crate::listen::{ListenError, Socket, lock_pins, lock_state, notify_ready};
 use crate::messages::{Mailbox, Request, mailbox};
 use crate::options::Options;
+use crate::probing::Probing;
 use crate::secret::{Held, SecretError};
 use crate::state::{StateError, StateFile};
 use crate::statistics::PERIOD;
@@ -286,9 +287,12 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
     for timer in [&mut look, &mut statistics] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
+    let (mut probing, mut outcomes) = Probing::new();
+    let mut probed = Vec::new();
     let mut batch = Vec::new();
     let mut told = director.generation;
     loop {
+        let probe_at = director.next_probe().map_or_else(|| Instant::now() + LOOK_PERIOD, Instant::from_std);
         tokio::select! {
             request = requests.recv() => match request {
                 Some(request) => handle(&mut director, request),
@@ -300,6 +304,9 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 }
                 director.neighbours_changed(batch.drain(..).map(news).collect());
             }
+            // Its sender lives as long as this loop.
+            _ = outcomes.recv_many(&mut probed, EVENTS_MAX) => director.probed(probed.drain(..)),
+            () = sleep_until(probe_at) => probing.start(director.due_probes()),
             () = sleep_until(sweep_at) => {
                 let start = Instant::now();
                 director.sweep(monotonic_coarse_ns());
@@ -401,6 +408,8 @@ fn handle(director: &mut Director, request: Request) {
         }
         Request::Verdicts(reply) => drop(reply.send(director.verdicts().map_err(unreadable))),
         Request::Policies(reply) => drop(reply.send(Ok(director.policies()))),
+        Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
+        Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),
         Request::Settings(reply) => drop(reply.send(Ok(director.model.settings_view()))),
         Request::Explain(question, reply) => {
             drop(reply.send(director.explain(&question, monotonic_coarse_ns())));

@@ -70,6 +70,10 @@ impl Service {
 
     /// Takes a new declaration. What is known of real servers that stay is kept.
     pub(crate) fn declare(&mut self, declared: &Declared, probes: &mut Probes, now_ms: u64) {
+        if declared.spec.fallback != self.spec.fallback {
+            // Another one must be told anew.
+            self.fallback = false;
+        }
         self.spec = declared.spec.clone();
         let mut before = std::mem::take(&mut self.members);
         for declared_real in &declared.reals {
@@ -205,7 +209,9 @@ impl Service {
         match member.standing {
             Standing::Unchecked | Standing::Up => Some(reported()),
             Standing::Starting => Some(reported() * member.started_share(&self.spec, now_ms)),
-            Standing::Unknown => Some(if member.had_work { 1.0 } else { 0.0 }),
+            Standing::Unknown if member.had_work => Some(1.0),
+            // Out is where a former daemon had it that saw it fail.
+            Standing::Unknown => member.given.map(|_| 0.0),
             Standing::Down | Standing::Held if self.panic => Some(1.0),
             Standing::Down | Standing::Held => (self.spec.on_failure == OnFailure::Quiesce).then_some(0.0),
             Standing::Draining => Some(0.0),

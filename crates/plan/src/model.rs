@@ -331,6 +331,12 @@ impl Model {
                 format!("real server {id} already exists in {service}"),
             ));
         }
+        if entry.health.fallback.is_some_and(|it| it.real == *id) {
+            return Err(Refusal::new(
+                RefusalKind::RealExists,
+                format!("{id} is the fallback of {service} already"),
+            ));
+        }
         check::real_unicast(id)?;
         supported::real(id, spec)?;
         check::real_tunnel(id, spec)?;
@@ -372,6 +378,9 @@ impl Model {
     fn set_health(&mut self, id: &ServiceId, spec: &HealthSpec) -> Result<(), Refusal> {
         let entry = self.services.get_mut(id).ok_or_else(|| no_such_service(id))?;
         health::check_spec(id, spec)?;
+        if let Some(fallback) = spec.fallback {
+            check_fallback(id, entry, fallback, &self.options)?;
+        }
         entry.health = spec.clone();
         Ok(())
     }
@@ -429,6 +438,32 @@ impl Model {
         };
         Ok(())
     }
+}
+
+/// Whether a fallback could be added like any real server.
+fn check_fallback(
+    service: &ServiceId,
+    entry: &ServiceEntry,
+    fallback: api::Fallback,
+    options: &Options,
+) -> Result<(), Refusal> {
+    let api::Fallback { real, spec } = fallback;
+    if entry.reals.contains_key(&real) {
+        return Err(Refusal::new(
+            RefusalKind::RealExists,
+            format!("{real} is a real server of {service} already"),
+        ));
+    }
+    check::real_family(service, &real, &spec)?;
+    check::real_numbers(&real, &spec)?;
+    check::real_unicast(&real)?;
+    supported::real(&real, &spec)?;
+    check::real_tunnel(&real, &spec)?;
+    check::real_port(service, &real, &spec)?;
+    if entry.scheduler == Scheduler::Mh {
+        check::mh_reals(service, entry.reals.len() + 1, options)?;
+    }
+    Ok(())
 }
 
 fn no_such_service(id: &ServiceId) -> Refusal {

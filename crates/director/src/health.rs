@@ -1,0 +1,247 @@
+//! What health checks make of the configuration: the packet path has what is declared, but for the real servers that failed.
+//!
+//! ```text
+//! declared model + effects of the health machine -> effective model -> (compile, kernel)
+//! ```
+
+use crate::actor::{ActorError, Director, log_error};
+use abi::REAL_AVAILABLE;
+use api::{Change, HealthView, RealId, RealSpec, ServiceId};
+use health::{Declared, DeclaredReal, Effect, Machine, Order, Outcome, ProbeId};
+use plan::{Layout, Model, ServiceEntry, Tables};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// The health of all real servers, and the clock it goes by.
+#[derive(Debug)]
+pub(crate) struct Health {
+    machine: Machine,
+    start: Instant,
+    /// Services of which the packet path may not have what the machine thinks it has.
+    doubtful: BTreeSet<ServiceId>,
+}
+
+impl Health {
+    pub(crate) fn new() -> Self {
+        let seed = runtime::random::random_u64().unwrap_or_default();
+        Self { machine: Machine::new(seed), start: Instant::now(), doubtful: BTreeSet::new() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Director {
+    /// Tells the machine what is declared of these services now, and does what follows.
+    pub(crate) fn declare_health(&mut self, services: impl IntoIterator<Item = ServiceId>) {
+        let now_ms = self.health.now_ms();
+        let mut strays = Vec::new();
+        for service in services {
+            let declared =
+                self.declared.service(&service).map(|entry| declaration(entry, self.model.service(&service)));
+            self.health.machine.declare(&service, declared.as_ref(), now_ms);
+            strays.extend(self.strays(&service));
+        }
+        if let Err(error) = self.adjust(&strays) {
+            log_error("a former fallback could not be taken out", &error);
+        }
+        self.obey_health();
+    }
+
+    /// Takes out what the packet path has and nobody declares: a fallback that was replaced.
+    fn strays(&self, service: &ServiceId) -> Vec<Change> {
+        let (Some(declared), Some(effective)) = (self.declared.service(service), self.model.service(service))
+        else {
+            return Vec::new();
+        };
+        let fallback = declared.health().fallback.map(|it| it.real);
+        let is_stray = |real: &&RealId| declared.real(real).is_none() && fallback != Some(**real);
+        let strays = effective.reals().map(|(real, _)| real).filter(is_stray);
+        strays.map(|real| Change::DeleteReal { service: *service, real: *real }).collect()
+    }
+
+    /// The services that a list of changes may have changed something of.
+    pub(crate) fn touched(changes: &[Change], before: &Model) -> BTreeSet<ServiceId> {
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::AddService { service, .. }
+                | Change::EditService { service, .. }
+                | Change::DeleteService { service }
+                | Change::AddReal { service, .. }
+                | Change::EditReal { service, .. }
+                | Change::DeleteReal { service, .. }
+                | Change::SetHealth { service, .. }
+                | Change::SetRealHealth { service, .. } => drop(touched.insert(*service)),
+                Change::Flush => touched.extend(before.services().map(|(id, _)| *id)),
+                Change::Zero { .. }
+                | Change::SetPolicy { .. }
+                | Change::SetSetting { .. }
+                | Change::AddMark { .. }
+                | Change::DeleteMark { .. }
+                | Change::SetTimeouts { .. } => {}
+            }
+        }
+        touched
+    }
+
+    /// The probes that are due.
+    pub(crate) fn due_probes(&mut self) -> Vec<Order> {
+        let now_ms = self.health.now_ms();
+        if !self.health.doubtful.is_empty() {
+            let doubtful = std::mem::take(&mut self.health.doubtful);
+            self.declare_health(doubtful);
+        }
+        let orders = self.health.machine.due(now_ms);
+        self.obey_health();
+        orders
+    }
+
+    /// When probes are due next.
+    pub(crate) fn next_probe(&self) -> Option<Instant> {
+        let next = self.health.machine.next_ms()?;
+        Some(self.health.start + std::time::Duration::from_millis(next))
+    }
+
+    /// What came of probes.
+    pub(crate) fn probed(&mut self, outcomes: impl IntoIterator<Item = (ProbeId, Outcome)>) {
+        let now_ms = self.health.now_ms();
+        for (id, outcome) in outcomes {
+            self.health.machine.record(id, outcome, now_ms);
+        }
+        self.obey_health();
+    }
+
+    /// What is thought of all real servers that are examined.
+    pub(crate) fn health_view(&self) -> HealthView {
+        self.health.machine.view(self.health.now_ms())
+    }
+
+    /// Does what the machine asks for.
+    fn obey_health(&mut self) {
+        for happening in self.health.machine.take_happenings() {
+            self.events.add(happening.what, happening.cause);
+        }
+        let effects = self.health.machine.take_effects();
+        if effects.is_empty() {
+            return;
+        }
+        let changes: Vec<Change> = effects.iter().filter_map(|effect| self.change_for(effect)).collect();
+        if let Err(error) = self.adjust(&changes) {
+            log_error("what health checks found could not be told to the packet path", &error);
+            let services = effects.iter().map(|effect| match effect {
+                Effect::Weight { service, .. } | Effect::Fallback { service, .. } => *service,
+            });
+            self.health.doubtful.extend(services);
+        }
+    }
+
+    fn change_for(&self, effect: &Effect) -> Option<Change> {
+        match *effect {
+            Effect::Weight { service, real, weight } => {
+                let declared = self.declared.service(&service)?.real(&real)?.spec;
+                let is_in = self.model.service(&service)?.real(&real).is_some();
+                change_to(service, real, weight.map(|weight| RealSpec { weight, ..declared }), is_in)
+            }
+            Effect::Fallback { service, on } => {
+                let fallback = self.declared.service(&service)?.health().fallback?;
+                let is_in = self.model.service(&service)?.real(&fallback.real).is_some();
+                change_to(service, fallback.real, on.then_some(fallback.spec), is_in)
+            }
+        }
+    }
+
+    /// Changes the packet path and not the declaration. After an error it is as before.
+    fn adjust(&mut self, changes: &[Change]) -> Result<(), ActorError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut next = self.model.clone();
+        for change in changes {
+            next.apply(change).map_err(ActorError::Effective)?;
+        }
+        self.install(&next)?;
+        self.model = next;
+        self.count_changes(changes.iter());
+        Ok(())
+    }
+}
+
+/// What a change of the declaration means for the packet path, which has the second model; `None`: nothing.
+pub(crate) fn effective_change(declared: &Model, effective: &Model, change: &Change) -> Option<Change> {
+    let now = |service: &ServiceId, real: &RealId| {
+        effective.service(service).and_then(|entry| entry.real(real)).map(|it| it.spec.weight)
+    };
+    match change {
+        Change::AddReal { service, real, spec } if is_checked(declared, service, real) => {
+            // No work before its first pass.
+            Some(Change::AddReal { service: *service, real: *real, spec: RealSpec { weight: 0, ..*spec } })
+        }
+        Change::EditReal { service, real, spec } => match now(service, real) {
+            None => None,
+            Some(weight) if is_checked(declared, service, real) => {
+                Some(Change::EditReal { service: *service, real: *real, spec: RealSpec { weight, ..*spec } })
+            }
+            Some(_) => Some(change.clone()),
+        },
+        Change::DeleteReal { service, real } if now(service, real).is_none() => None,
+        // The packet path knows nothing of health, and there a fallback is a real server like others.
+        Change::SetHealth { .. } | Change::SetRealHealth { .. } => None,
+        _ => Some(change.clone()),
+    }
+}
+
+/// The model for the packet path at the start of a daemon: what health checks had made of the declared one, if there are
+/// tables of a former daemon; else real servers that must pass checks have no work yet.
+pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tables, adopted: bool) -> Model {
+    let mut model = declared.clone();
+    for (service, entry) in declared.services() {
+        let health = api::HealthSpec::default();
+        // What is there, within its ranges, cannot be refused; nor can a weight or a deletion below.
+        let _ = model.apply(&Change::SetHealth { service: *service, health });
+        for (real, it) in entry.reals().rev() {
+            let health = api::RealHealth::default();
+            let _ = model.apply(&Change::SetRealHealth { service: *service, real: *real, health });
+            if !is_checked(declared, service, real) {
+                continue;
+            }
+            let had = layout.real_index(service, real).and_then(|index| tables.reals.get(&index));
+            let had = had.filter(|had| had.flags & REAL_AVAILABLE != 0).map(|had| had.weight);
+            let weight = if adopted { had } else { Some(0) };
+            let change =
+                change_to(*service, *real, weight.map(|weight| RealSpec { weight, ..it.spec }), true);
+            if let Some(change) = change {
+                let _ = model.apply(&change);
+            }
+        }
+    }
+    model
+}
+
+fn change_to(service: ServiceId, real: RealId, spec: Option<RealSpec>, is_in: bool) -> Option<Change> {
+    match (spec, is_in) {
+        (Some(spec), true) => Some(Change::EditReal { service, real, spec }),
+        (Some(spec), false) => Some(Change::AddReal { service, real, spec }),
+        (None, true) => Some(Change::DeleteReal { service, real }),
+        (None, false) => None,
+    }
+}
+
+fn is_checked(declared: &Model, service: &ServiceId, real: &RealId) -> bool {
+    let Some(entry) = declared.service(service) else { return false };
+    match entry.real_health(real).and_then(|it| it.checks.as_ref()) {
+        Some(own) => !own.is_empty(),
+        None => !entry.health().checks.is_empty(),
+    }
+}
+
+fn declaration(entry: &ServiceEntry, effective: Option<&ServiceEntry>) -> Declared {
+    let reals = entry.reals().map(|(real, it)| DeclaredReal {
+        real: *real,
+        spec: it.spec,
+        health: entry.real_health(real).cloned().unwrap_or_default(),
+        given: effective.and_then(|effective| effective.real(real)).map(|it| it.spec.weight),
+    });
+    Declared { spec: entry.health().clone(), reals: reals.collect() }
+}

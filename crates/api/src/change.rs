@@ -109,6 +109,15 @@ pub enum Change {
         /// What.
         health: RealHealth,
     },
+    /// Whether a real server is to get no new work, or again.
+    SetDrain {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        real: RealId,
+        /// No new work.
+        drain: bool,
+    },
     /// Set the three classic timeouts; a 0 keeps the present value.
     SetTimeouts {
         /// The new values.

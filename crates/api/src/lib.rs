@@ -13,6 +13,7 @@
 //! | `GET /v1/marks` | | [`Marks`] |
 //! | `GET /v1/policies` | | [`Policies`] |
 //! | `GET /v1/settings` | | [`SettingsView`] |
+//! | `GET /v1/declared` | | [`Changes`], which make the declared configuration out of an empty one |
 //! | `GET /v1/health` | | [`HealthView`] |
 //! | `GET /v1/events?after=N` | | [`Events`] |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |

@@ -45,6 +45,15 @@ pub(crate) enum Command {
     /// Set what IPVS has as sysctls; without a name, list all with value, default and meaning.
     #[command(after_help = "Examples:\n  sluice set\n  sluice set conn_reuse_mode 3\n  sluice set --json")]
     Set(SetArgs),
+    /// Show the health of real servers: what is thought of each, why, and which weight it has.
+    #[command(after_help = "Example:\n  sluice health --json")]
+    Health(ShowArgs),
+    /// Show what happened: servers that failed or came back, configurations that were accepted.
+    Events(crate::health::EventsArgs),
+    /// Give a real server no new work; connections it has go on.
+    Drain(crate::health::DrainArgs),
+    /// Give a drained real server work again.
+    Undrain(crate::health::DrainArgs),
     /// Build a whole cluster on this machine in network namespaces, drive it, and check what it does.
     Demo(lab::demo::Options),
     /// Measure the packet path.

@@ -5,6 +5,7 @@
 
 mod args;
 mod generate;
+mod health;
 mod ipvsadm;
 mod mark;
 mod policy;
@@ -40,6 +41,10 @@ fn run(args: Args) -> ExitCode {
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
         Command::Mark(options) => mark::run(&options).map_err(Into::into),
         Command::Policy(options) => policy::run(&options).map_err(Into::into),
+        Command::Health(options) => health::show(&options).map_err(Into::into),
+        Command::Events(options) => health::events(&options).map_err(Into::into),
+        Command::Drain(options) => health::drain(&options, true).map_err(Into::into),
+        Command::Undrain(options) => health::drain(&options, false).map_err(Into::into),
         Command::Set(options) => show::set(&options).map_err(Into::into),
         Command::Completions(options) => generate::completions(&options).map_err(Into::into),
         Command::Man(options) => generate::man(&options).map_err(Into::into),

@@ -73,7 +73,8 @@ impl Director {
                 | Change::EditReal { service, .. }
                 | Change::DeleteReal { service, .. }
                 | Change::SetHealth { service, .. }
-                | Change::SetRealHealth { service, .. } => drop(touched.insert(*service)),
+                | Change::SetRealHealth { service, .. }
+                | Change::SetDrain { service, .. } => drop(touched.insert(*service)),
                 Change::Flush => touched.extend(before.services().map(|(id, _)| *id)),
                 Change::Zero { .. }
                 | Change::SetPolicy { .. }
@@ -187,7 +188,7 @@ pub(crate) fn effective_change(declared: &Model, effective: &Model, change: &Cha
         },
         Change::DeleteReal { service, real } if now(service, real).is_none() => None,
         // The packet path knows nothing of health, and there a fallback is a real server like others.
-        Change::SetHealth { .. } | Change::SetRealHealth { .. } => None,
+        Change::SetHealth { .. } | Change::SetRealHealth { .. } | Change::SetDrain { .. } => None,
         _ => Some(change.clone()),
     }
 }

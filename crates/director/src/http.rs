@@ -28,6 +28,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/marks", get(marks))
         .route("/v1/policies", get(policies))
         .route("/v1/settings", get(settings))
+        .route("/v1/declared", get(declared))
         .route("/v1/health", get(health))
         .route("/v1/events", get(events))
         .route("/v1/explain", post(explain))
@@ -97,6 +98,10 @@ async fn policies(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 
 async fn settings(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Settings).await
+}
+
+async fn declared(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Declared).await
 }
 
 async fn health(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

@@ -24,6 +24,7 @@ pub(crate) enum Request {
     Policies(Reply<Policies>),
     Settings(Reply<SettingsView>),
     Health(Reply<HealthView>),
+    Declared(Reply<Changes>),
     Events(u64, Reply<Events>),
     Explain(ExplainRequest, Reply<Explanation>),
 }

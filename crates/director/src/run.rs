@@ -408,6 +408,7 @@ fn handle(director: &mut Director, request: Request) {
         }
         Request::Verdicts(reply) => drop(reply.send(director.verdicts().map_err(unreadable))),
         Request::Policies(reply) => drop(reply.send(Ok(director.policies()))),
+        Request::Declared(reply) => drop(reply.send(Ok(director.declared.to_changes()))),
         Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
         Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),
         Request::Settings(reply) => drop(reply.send(Ok(director.model.settings_view()))),

@@ -237,6 +237,11 @@ impl Model {
             Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
             Change::SetHealth { service, health } => self.set_health(service, health),
             Change::SetRealHealth { service, real, health } => self.set_real_health(service, real, health),
+            Change::SetDrain { service, real, drain } => {
+                let entry = self.services.get(service).ok_or_else(|| no_such_service(service))?;
+                let now = entry.real_health(real).cloned().unwrap_or_default();
+                self.set_real_health(service, real, &RealHealth { drain: *drain, ..now })
+            }
             Change::AddMark { matched, mark } => self.add_mark(*matched, *mark),
             Change::DeleteMark { matched } => self.marks.delete(matched),
         }

@@ -72,6 +72,7 @@ impl Model {
             | Change::SetSetting { .. }
             | Change::SetHealth { .. }
             | Change::SetRealHealth { .. }
+            | Change::SetDrain { .. }
             | Change::AddMark { .. }
             | Change::DeleteMark { .. } => {}
             Change::SetTimeouts { timeouts } => {

@@ -1,8 +1,9 @@
 //! Whether health checks can be made as they were declared.
 
+use crate::{check, supported};
 use api::{
-    Check, CheckKind, Exchange, Expect, HealthSpec, Http, Refusal, RefusalKind, Rhythm, ServiceId, Tls,
-    Transport,
+    Check, CheckKind, Exchange, Expect, Fallback, HealthSpec, Http, Refusal, RefusalKind, Rhythm, ServiceId,
+    Tls, Transport,
 };
 use std::fmt;
 
@@ -20,25 +21,31 @@ const RECORDS: [&str; 9] = ["A", "AAAA", "NS", "SOA", "MX", "TXT", "CNAME", "PTR
 /// Whether all of it is within its ranges.
 pub(crate) fn check_spec(service: &ServiceId, spec: &HealthSpec) -> Result<(), Refusal> {
     check_checks(service, &spec.checks)?;
-    range(service, "panic_percent", spec.panic_percent.into(), 0, 100)?;
-    range(service, "slow_start_ms", spec.slow_start_ms, 0, HOUR_MS)?;
-    range(service, "drain_ms", spec.drain_ms, 0, DAY_MS)?;
+    numbers(spec).map_err(|message| invalid(service, message))?;
+    let Some(Fallback { real, spec }) = &spec.fallback else { return Ok(()) };
+    if spec.weight == 0 {
+        return Err(invalid(service, format!("the fallback {real} has weight 0 and would get no work")));
+    }
+    check::real_family(service, real, spec)?;
+    check::real_numbers(real, spec)?;
+    check::real_unicast(real)?;
+    supported::real(real, spec)?;
+    check::real_tunnel(real, spec)?;
+    check::real_port(service, real, spec)
+}
+
+fn numbers(spec: &HealthSpec) -> Result<(), String> {
+    range("panic_percent", spec.panic_percent.into(), 0, 100)?;
+    range("slow_start_ms", spec.slow_start_ms, 0, HOUR_MS)?;
+    range("drain_ms", spec.drain_ms, 0, DAY_MS)?;
     if let Some(hold) = spec.hold_down {
-        range(service, "hold_down failures", hold.failures.into(), 2, 100)?;
-        range(service, "hold_down within_ms", hold.within_ms, 1000, DAY_MS)?;
-        range(service, "hold_down hold_ms", hold.hold_ms, 1000, DAY_MS)?;
+        range("hold_down failures", hold.failures.into(), 2, 100)?;
+        range("hold_down within_ms", hold.within_ms, 1000, DAY_MS)?;
+        range("hold_down hold_ms", hold.hold_ms, 1000, DAY_MS)?;
     }
     if let Some(passive) = spec.passive {
-        range(service, "passive flows_min", passive.flows_min, 1, 1_000_000)?;
-        range(service, "passive failed_percent", passive.failed_percent.into(), 1, 100)?;
-    }
-    if let Some(fallback) = spec.fallback
-        && fallback.spec.weight == 0
-    {
-        return Err(invalid(
-            service,
-            format!("the fallback {} has weight 0 and would get no work", fallback.real),
-        ));
+        range("passive flows_min", passive.flows_min, 1, 1_000_000)?;
+        range("passive failed_percent", passive.failed_percent.into(), 1, 100)?;
     }
     Ok(())
 }
@@ -48,146 +55,150 @@ pub(crate) fn check_checks(service: &ServiceId, checks: &[Check]) -> Result<(), 
     if checks.len() > CHECKS_MAX {
         return Err(invalid(service, format!("{} checks are too many: at most {CHECKS_MAX}", checks.len())));
     }
-    for check in checks {
-        rhythm(service, &check.rhythm)?;
-        kind(service, &check.kind)?;
-        if check.port == Some(0) {
-            return Err(invalid(service, "a check of port 0: leave the port out, or give 1 to 65535"));
-        }
-    }
-    Ok(())
+    checks.iter().try_for_each(|check| health_check(check).map_err(|message| invalid(service, message)))
 }
 
-fn rhythm(service: &ServiceId, rhythm: &Rhythm) -> Result<(), Refusal> {
-    range(service, "interval_ms", rhythm.interval_ms, 100, DAY_MS)?;
-    range(service, "timeout_ms", rhythm.timeout_ms, 10, HOUR_MS)?;
-    range(service, "rise", rhythm.rise.into(), 1, 1000)?;
-    range(service, "fall", rhythm.fall.into(), 1, 1000)?;
-    range(service, "jitter_percent", rhythm.jitter_percent.into(), 0, 50)?;
-    range(service, "grace_ms", rhythm.grace_ms, 0, DAY_MS)
-}
-
-fn kind(service: &ServiceId, kind: &CheckKind) -> Result<(), Refusal> {
-    match kind {
-        CheckKind::Tcp | CheckKind::Ping | CheckKind::Load | CheckKind::Path => Ok(()),
-        CheckKind::Exchange(exchange) => self::exchange(service, exchange),
-        CheckKind::Http(http) => self::http(service, http),
-        CheckKind::Smtp { hello, tls } => {
-            word(service, "the name for EHLO", hello)?;
-            tls.iter().try_for_each(|tls| self::tls(service, tls))
-        }
-        CheckKind::Dns { name, record, .. } => {
-            let is_name = name == "."
-                || name.len() <= 253
-                    && name.trim_end_matches('.').split('.').all(|label| (1..=63).contains(&label.len()));
-            if !is_name {
-                return Err(invalid(service, format!("`{name}' is no domain name that can be asked for")));
-            }
-            if !RECORDS.contains(&record.as_str()) {
-                let known = RECORDS.join(", ");
-                return Err(invalid(service, format!("no record type `{record}': use one of {known}")));
-            }
-            Ok(())
-        }
-        CheckKind::Program { command, user } => {
-            if !command.first().is_some_and(|program| program.starts_with('/')) {
-                return Err(invalid(service, "the program of a check must be an absolute path"));
-            }
-            if user.is_empty() || user == "root" {
-                return Err(invalid(service, "a check runs as a user without rights, not as root"));
-            }
-            Ok(())
-        }
+/// Whether a check can be made.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn health_check(check: &Check) -> Result<(), String> {
+    rhythm(&check.rhythm)?;
+    kind(&check.kind)?;
+    match check.port {
+        Some(0) => Err("a check of port 0: leave the port out, or give 1 to 65535".to_owned()),
+        _ => Ok(()),
     }
-}
-
-fn exchange(service: &ServiceId, exchange: &Exchange) -> Result<(), Refusal> {
-    if let Transport::Tls(tls) = &exchange.over {
-        self::tls(service, tls)?;
-    }
-    let expected = match &exchange.expect {
-        Expect::Nothing => 0,
-        Expect::Begins(octets) | Expect::Contains(octets) => octets.0.len(),
-        Expect::Matches(pattern) => return self::pattern(service, pattern),
-    };
-    if exchange.send.0.len().max(expected) > OCTETS_MAX {
-        return Err(invalid(service, format!("at most {OCTETS_MAX} bytes can be sent or expected")));
-    }
-    if exchange.over == Transport::Udp && exchange.send.0.is_empty() {
-        return Err(invalid(service, "a check over UDP must send something"));
-    }
-    Ok(())
-}
-
-fn http(service: &ServiceId, http: &Http) -> Result<(), Refusal> {
-    if !matches!(http.version, 1 | 2) {
-        return Err(invalid(service, format!("no HTTP version {}: use 1 or 2", http.version)));
-    }
-    let is_token = !http.method.is_empty() && http.method.bytes().all(|byte| byte.is_ascii_alphabetic());
-    if !is_token {
-        return Err(invalid(service, format!("`{}' is no HTTP method", http.method)));
-    }
-    if !http.path.starts_with('/') || http.path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-        return Err(invalid(
-            service,
-            format!("`{}' is no path: it begins with / and has no blanks", http.path),
-        ));
-    }
-    if let Some(host) = &http.host {
-        word(service, "the host", host)?;
-    }
-    if http.status.is_empty() || http.status.iter().any(|(low, high)| low > high || *low < 100 || *high > 599)
-    {
-        return Err(invalid(service, "status codes are from 100 to 599, the lower one of a range first"));
-    }
-    if let Some(body) = &http.body {
-        pattern(service, body)?;
-    }
-    if let Some(digest) = &http.digest
-        && (digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    {
-        return Err(invalid(service, format!("`{digest}' is no SHA-256: it has 64 hexadecimal digits")));
-    }
-    http.tls.iter().try_for_each(|tls| self::tls(service, tls))
-}
-
-fn tls(service: &ServiceId, tls: &Tls) -> Result<(), Refusal> {
-    if tls.certificate.is_some() != tls.key.is_some() {
-        return Err(invalid(service, "a client certificate needs its key, and a key its certificate"));
-    }
-    tls.name.iter().try_for_each(|name| word(service, "the TLS name", name))
-}
-
-fn pattern(service: &ServiceId, pattern: &str) -> Result<(), Refusal> {
-    match regex::Regex::new(pattern) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(invalid(service, format!("`{pattern}' is no regular expression: {error}"))),
-    }
-}
-
-/// What goes into a line of a protocol.
-fn word(service: &ServiceId, what: &str, text: &str) -> Result<(), Refusal> {
-    if text.is_empty() || text.len() > 253 || text.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err(invalid(service, format!("`{text}' cannot be {what}: up to 253 letters without blanks")));
-    }
-    Ok(())
-}
-
-fn range(service: &ServiceId, name: &str, value: u32, low: u32, high: u32) -> Result<(), Refusal> {
-    if (low..=high).contains(&value) {
-        return Ok(());
-    }
-    Err(invalid(service, format!("{name} of {value} is out of range: {low} to {high}")))
 }
 
 fn invalid(service: &ServiceId, message: impl fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Invalid, format!("{service}: {message}"))
 }
 
+fn rhythm(rhythm: &Rhythm) -> Result<(), String> {
+    range("interval_ms", rhythm.interval_ms, 100, DAY_MS)?;
+    range("timeout_ms", rhythm.timeout_ms, 10, HOUR_MS)?;
+    range("rise", rhythm.rise.into(), 1, 1000)?;
+    range("fall", rhythm.fall.into(), 1, 1000)?;
+    range("jitter_percent", rhythm.jitter_percent.into(), 0, 50)?;
+    range("grace_ms", rhythm.grace_ms, 0, DAY_MS)
+}
+
+fn kind(kind: &CheckKind) -> Result<(), String> {
+    match kind {
+        CheckKind::Tcp | CheckKind::Ping | CheckKind::Load | CheckKind::Path => Ok(()),
+        CheckKind::Exchange(exchange) => self::exchange(exchange),
+        CheckKind::Http(http) => self::http(http),
+        CheckKind::Smtp { hello, tls } => {
+            word("the name for EHLO", hello)?;
+            tls.iter().try_for_each(self::tls)
+        }
+        CheckKind::Dns { name, record, .. } => {
+            let is_name = name == "."
+                || name.len() <= 253
+                    && name.trim_end_matches('.').split('.').all(|label| (1..=63).contains(&label.len()));
+            if !is_name {
+                return Err(format!("`{name}' is no domain name that can be asked for"));
+            }
+            if !RECORDS.contains(&record.as_str()) {
+                let known = RECORDS.join(", ");
+                return Err(format!("no record type `{record}': use one of {known}"));
+            }
+            Ok(())
+        }
+        CheckKind::Program { command, user } => {
+            if !command.first().is_some_and(|program| program.starts_with('/')) {
+                return Err("the program of a check must be an absolute path".to_owned());
+            }
+            if user.is_empty() || user == "root" {
+                return Err("a check runs as a user without rights, not as root".to_owned());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn exchange(exchange: &Exchange) -> Result<(), String> {
+    if let Transport::Tls(tls) = &exchange.over {
+        self::tls(tls)?;
+    }
+    let expected = match &exchange.expect {
+        Expect::Nothing => 0,
+        Expect::Begins(octets) | Expect::Contains(octets) => octets.0.len(),
+        Expect::Matches(pattern) => return self::pattern(pattern),
+    };
+    if exchange.send.0.len().max(expected) > OCTETS_MAX {
+        return Err(format!("at most {OCTETS_MAX} bytes can be sent or expected"));
+    }
+    if exchange.over == Transport::Udp && exchange.send.0.is_empty() {
+        return Err("a check over UDP must send something".to_owned());
+    }
+    Ok(())
+}
+
+fn http(http: &Http) -> Result<(), String> {
+    if !matches!(http.version, 1 | 2) {
+        return Err(format!("no HTTP version {}: use 1 or 2", http.version));
+    }
+    let is_token = !http.method.is_empty() && http.method.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if !is_token {
+        return Err(format!("`{}' is no HTTP method", http.method));
+    }
+    if !http.path.starts_with('/') || http.path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err(format!("`{}' is no path: it begins with / and has no blanks", http.path));
+    }
+    if let Some(host) = &http.host {
+        word("the host", host)?;
+    }
+    if http.status.is_empty() || http.status.iter().any(|(low, high)| low > high || *low < 100 || *high > 599)
+    {
+        return Err("status codes are from 100 to 599, the lower one of a range first".to_owned());
+    }
+    if let Some(body) = &http.body {
+        pattern(body)?;
+    }
+    if let Some(digest) = &http.digest
+        && (digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
+        return Err(format!("`{digest}' is no SHA-256: it has 64 hexadecimal digits"));
+    }
+    http.tls.iter().try_for_each(self::tls)
+}
+
+fn tls(tls: &Tls) -> Result<(), String> {
+    if tls.certificate.is_some() != tls.key.is_some() {
+        return Err("a client certificate needs its key, and a key its certificate".to_owned());
+    }
+    tls.name.iter().try_for_each(|name| word("the TLS name", name))
+}
+
+fn pattern(pattern: &str) -> Result<(), String> {
+    let Err(error) = regex::Regex::new(pattern) else { return Ok(()) };
+    // The lines before the last draw a picture of it.
+    let text = error.to_string();
+    let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    Err(format!("`{pattern}' is no regular expression: {why}"))
+}
+
+/// What goes into a line of a protocol.
+fn word(what: &str, text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > 253 || text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(format!("`{text}' cannot be {what}: up to 253 letters without blanks"));
+    }
+    Ok(())
+}
+
+fn range(name: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{name} of {value} is out of range: {low} to {high}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{Fallback, Octets, Protocol, RealId, RealSpec, Tunnel};
+    use api::{Octets, Protocol, RealId, RealSpec, Tunnel};
 
     fn service() -> ServiceId {
         ServiceId::Address {

@@ -36,6 +36,7 @@ mod samples;
 pub use adopt::AdoptError;
 pub use compile::{Compiled, Cursors, Neighbours, Resolved, compile, scheduler_of};
 pub use diff::{TableChange, diff};
+pub use health::health_check;
 pub use layout::{Layout, LayoutFull, RealIdentity};
 pub use model::{Model, RealEntry, ServiceEntry};
 pub use options::{Options, TIMEOUT_S_MAX};

@@ -8,14 +8,22 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use super::Finding;
 
 /// Every crate under `crates/` that has a tier. A crate depends only on crates of lower tiers.
+<<<<<<< HEAD
 const TIERS: [(&str, u8); 14] = [
+=======
+const TIERS: [(&str, u8); 13] = [
+>>>>>>> 5257ecc (Read a cluster file: every error with its place, all at once)
     ("wire", 0),
     ("abi", 0),
     ("forward", 0),
     ("plan", 1),
     ("ipvsadm", 1),
     ("api", 1),
+<<<<<<< HEAD
     ("health", 1),
+=======
+    ("cluster", 1),
+>>>>>>> 5257ecc (Read a cluster file: every error with its place, all at once)
     ("kernel", 2),
     ("host", 2),
     ("probe", 2),
@@ -26,10 +34,17 @@ const TIERS: [(&str, u8); 14] = [
 ];
 
 /// Arrows inside a tier that are allowed, with the reason.
+<<<<<<< HEAD
 const INSIDE: [(&str, &str, &str); 7] = [
+=======
+const INSIDE: [(&str, &str, &str); 9] = [
+>>>>>>> 5257ecc (Read a cluster file: every error with its place, all at once)
     ("forward", "wire", "the load balancer reads headers"),
     ("forward", "abi", "the load balancer reads the tables"),
     ("plan", "api", "the model is made of the requests' types"),
+    ("cluster", "api", "a file becomes changes"),
+    ("cluster", "plan", "a file obeys the rules of the model"),
+    ("cluster", "ipvsadm", "saved command lines are imported"),
     ("ipvsadm", "api", "options become requests, answers become listings"),
     ("health", "api", "what is declared and shown of health are the requests' types"),
     ("cli", "director", "one binary holds every program"),

@@ -132,6 +132,12 @@ impl Model {
         Policy::of(self.policy)
     }
 
+    /// The choices of policy made for all services.
+    #[must_use]
+    pub fn default_policy_choices(&self) -> PolicyChoices {
+        self.policy
+    }
+
     /// The policy that holds for a service.
     #[must_use]
     pub fn policy(&self, entry: &ServiceEntry) -> Policy {

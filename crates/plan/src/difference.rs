@@ -131,11 +131,12 @@ fn edit(
             reborn.push((*real, *after));
         }
     }
-    for (real, entry) in reborn.iter().chain(&reals.added) {
-        add_real(service, *real, entry, changes);
-    }
+    // First, as a former fallback may become a real server.
     if before.health() != after.health() {
         changes.push(Change::SetHealth { service, health: after.health().clone() });
+    }
+    for (real, entry) in reborn.iter().chain(&reals.added) {
+        add_real(service, *real, entry, changes);
     }
     let fresh: HashSet<RealId> = reborn.iter().chain(&reals.added).map(|(real, _)| *real).collect();
     for (real, _) in declared(after) {

@@ -8,22 +8,15 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use super::Finding;
 
 /// Every crate under `crates/` that has a tier. A crate depends only on crates of lower tiers.
-<<<<<<< HEAD
-const TIERS: [(&str, u8); 14] = [
-=======
-const TIERS: [(&str, u8); 13] = [
->>>>>>> 5257ecc (Read a cluster file: every error with its place, all at once)
+const TIERS: [(&str, u8); 15] = [
     ("wire", 0),
     ("abi", 0),
     ("forward", 0),
     ("plan", 1),
     ("ipvsadm", 1),
     ("api", 1),
-<<<<<<< HEAD
     ("health", 1),
-=======
     ("cluster", 1),
->>>>>>> 5257ecc (Read a cluster file: every error with its place, all at once)
     ("kernel", 2),
     ("host", 2),
     ("probe", 2),
@@ -34,11 +27,7 @@ const TIERS: [(&str, u8); 13] = [
 ];
 
 /// Arrows inside a tier that are allowed, with the reason.
-<<<<<<< HEAD
-const INSIDE: [(&str, &str, &str); 7] = [
-=======
-const INSIDE: [(&str, &str, &str); 9] = [
->>>>>>> 5257ecc (Read a cluster file: every error with its place, all at once)
+const INSIDE: [(&str, &str, &str); 10] = [
     ("forward", "wire", "the load balancer reads headers"),
     ("forward", "abi", "the load balancer reads the tables"),
     ("plan", "api", "the model is made of the requests' types"),

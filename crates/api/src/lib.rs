@@ -13,12 +13,18 @@
 //! | `GET /v1/marks` | | [`Marks`] |
 //! | `GET /v1/policies` | | [`Policies`] |
 //! | `GET /v1/settings` | | [`SettingsView`] |
+//! | `POST /v1/plan` | [`ApplyRequest`] | [`Plan`] |
+//! | `POST /v1/apply` | [`ApplyRequest`] | [`Applied`] |
+//! | `POST /v1/rollback` | [`RollbackRequest`] | [`Applied`] |
+//! | `POST /v1/confirm` | | [`History`] |
+//! | `GET /v1/history` | | [`History`] |
 //! | `GET /v1/declared` | | [`Changes`], which make the declared configuration out of an empty one |
 //! | `GET /v1/health` | | [`HealthView`] |
 //! | `GET /v1/events?after=N` | | [`Events`] |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
+mod apply;
 mod change;
 mod check;
 mod health;
@@ -30,6 +36,9 @@ mod service;
 mod setting;
 mod view;
 
+pub use apply::{
+    Applied, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine, RollbackRequest,
+};
 pub use change::{Change, Changes, Outcomes, Timeouts};
 pub use check::{Check, CheckKind, Exchange, Expect, Http, Octets, Rhythm, Tls, Transport};
 pub use health::{

@@ -5,10 +5,12 @@
 
 use crate::events::Log;
 use crate::health::{Health, effective_at_start, effective_change};
+use crate::history::HistoryFiles;
 use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
 use crate::tables;
+use crate::trial::Trial;
 use abi::{Counters, Load, REAL_AVAILABLE, Real, Verdict};
 use api::{Change, Changes, EventKind, Outcomes, Refusal, RefusalKind, ServiceId};
 use kernel::{Datapath, TableError, Tables as Maps};
@@ -67,6 +69,8 @@ pub(crate) struct Director {
     pub(crate) model: Model,
     pub(crate) health: Health,
     pub(crate) events: Log,
+    pub(crate) history: HistoryFiles,
+    pub(crate) trial: Trial,
     pub(crate) layout: Layout,
     pub(crate) neighbours: Neighbours,
     pub(crate) generation: u64,
@@ -102,6 +106,8 @@ impl Director {
             model: Model::new(options),
             health: Health::new(),
             events: Log::default(),
+            history: HistoryFiles::in_directory(state.directory(), generation).map_err(ActorError::Load)?,
+            trial: Trial::default(),
             layout,
             inherited: neighbours.keys().copied().collect(),
             neighbours,

@@ -1,6 +1,6 @@
 //! What happened lately, numbered.
 
-use api::{Event, EventKind, Events};
+use api::{Event, EventKind, Events, Standing};
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +14,8 @@ const PAGE: usize = 1_000;
 pub(crate) struct Log {
     events: VecDeque<Event>,
     last: u64,
+    /// Real servers that failed, since the start.
+    falls: u64,
 }
 
 impl Log {
@@ -21,12 +23,20 @@ impl Log {
     pub(crate) fn add(&mut self, what: EventKind, cause: String) {
         tracing::info!(event = %what, %cause, "event");
         self.last += 1;
+        if let EventKind::Standing { to: Standing::Down, .. } = what {
+            self.falls += 1;
+        }
         let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis());
         let time_ms = u64::try_from(time_ms).unwrap_or(u64::MAX);
         if self.events.len() >= REMEMBERED {
             self.events.pop_front();
         }
         self.events.push_back(Event { number: self.last, time_ms, what, cause });
+    }
+
+    /// How many real servers failed since the start.
+    pub(crate) fn falls(&self) -> u64 {
+        self.falls
     }
 
     /// Those after a number, oldest first.

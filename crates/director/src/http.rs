@@ -28,6 +28,11 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/marks", get(marks))
         .route("/v1/policies", get(policies))
         .route("/v1/settings", get(settings))
+        .route("/v1/plan", post(plan))
+        .route("/v1/apply", post(apply))
+        .route("/v1/rollback", post(roll_back))
+        .route("/v1/confirm", post(confirm))
+        .route("/v1/history", get(history))
         .route("/v1/declared", get(declared))
         .route("/v1/health", get(health))
         .route("/v1/events", get(events))
@@ -98,6 +103,29 @@ async fn policies(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 
 async fn settings(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Settings).await
+}
+
+async fn plan(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let request = parse(&body)?;
+    ask(&mailbox, |reply| Request::Plan(request, reply)).await
+}
+
+async fn apply(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let request = parse(&body)?;
+    ask(&mailbox, |reply| Request::Apply(request, reply)).await
+}
+
+async fn roll_back(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let request = parse(&body)?;
+    ask(&mailbox, |reply| Request::RollBack(request, reply)).await
+}
+
+async fn confirm(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Confirm).await
+}
+
+async fn history(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::History).await
 }
 
 async fn declared(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

@@ -15,11 +15,13 @@
 //! classic tool (`ipvsadm`).
 
 mod actor;
+mod apply;
 mod connections;
 mod convert;
 mod events;
 mod explain;
 mod health;
+mod history;
 mod http;
 mod listen;
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod sweep;
 mod sweep_cost;
 mod tables;
 mod templates;
+mod trial;
 mod view;
 
 pub use actor::ActorError;

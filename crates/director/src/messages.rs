@@ -1,8 +1,9 @@
 //! Messages from the control API to the owner of the director.
 
 use api::{
-    Changes, Connections, Events, ExplainRequest, Explanation, HealthView, Marks, Outcomes, Policies,
-    Refusal, RefusalKind, Services, SettingsView, Status, Verdicts,
+    Applied, ApplyRequest, Changes, Connections, Events, ExplainRequest, Explanation, HealthView, History,
+    Marks, Outcomes, Plan, Policies, Refusal, RefusalKind, RollbackRequest, Services, SettingsView, Status,
+    Verdicts,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +26,11 @@ pub(crate) enum Request {
     Settings(Reply<SettingsView>),
     Health(Reply<HealthView>),
     Declared(Reply<Changes>),
+    Plan(ApplyRequest, Reply<Plan>),
+    Apply(ApplyRequest, Reply<Applied>),
+    RollBack(RollbackRequest, Reply<Applied>),
+    Confirm(Reply<History>),
+    History(Reply<History>),
     Events(u64, Reply<Events>),
     Explain(ExplainRequest, Reply<Explanation>),
 }

@@ -320,6 +320,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 if let Err(error) = director.run_statistics() {
                     log_error("counters not read", &error);
                 }
+                director.watch_trial();
             }
         }
         // Only a change of the configuration changes them, and collecting them takes long when there are many.
@@ -408,6 +409,11 @@ fn handle(director: &mut Director, request: Request) {
         }
         Request::Verdicts(reply) => drop(reply.send(director.verdicts().map_err(unreadable))),
         Request::Policies(reply) => drop(reply.send(Ok(director.policies()))),
+        Request::Plan(request, reply) => drop(reply.send(director.plan(&request))),
+        Request::Apply(request, reply) => drop(reply.send(director.apply(request))),
+        Request::RollBack(request, reply) => drop(reply.send(director.roll_back(request))),
+        Request::Confirm(reply) => drop(reply.send(director.confirm())),
+        Request::History(reply) => drop(reply.send(director.history_view())),
         Request::Declared(reply) => drop(reply.send(Ok(director.declared.to_changes()))),
         Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
         Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),

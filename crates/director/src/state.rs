@@ -79,6 +79,11 @@ impl StateFile {
         Ok(Self { path: directory.join("model.json") })
     }
 
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
     /// The model and its generation; `None` when nothing was ever saved.
     pub(crate) fn load(&self, options: Options) -> Result<Option<(Model, u64)>, StateError> {
         let text = match std::fs::read(&self.path) {

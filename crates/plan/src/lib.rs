@@ -15,6 +15,7 @@
 mod adopt;
 mod check;
 mod compile;
+mod describe;
 mod diff;
 mod difference;
 mod health;
@@ -36,6 +37,7 @@ mod samples;
 
 pub use adopt::AdoptError;
 pub use compile::{Compiled, Cursors, Neighbours, Resolved, compile, scheduler_of};
+pub use describe::{Description, describe};
 pub use diff::{TableChange, diff};
 pub use difference::difference;
 pub use health::health_check;

@@ -1,0 +1,242 @@
+//! Whole configurations: what a cluster file would change, changing it, taking it back.
+
+use crate::actor::{Director, log_error};
+use crate::history::Record;
+use crate::state::StateError;
+use crate::trial::Look;
+use abi::Verdict;
+use api::{
+    Applied, ApplyRequest, Change, Changes, EventKind, History, HistoryEntry, Pending, Plan, Refusal,
+    RefusalKind, RollbackRequest,
+};
+use cluster::{Cluster, Lines};
+use plan::{Model, describe, difference};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds that a confirmation may take.
+const CONFIRM_S: std::ops::RangeInclusive<u32> = 10..=86_400;
+
+/// A configuration to be applied, and where it comes from.
+struct Wanted {
+    model: Model,
+    source: String,
+    text: Option<String>,
+    confirm_s: Option<u32>,
+}
+
+impl Director {
+    /// What a cluster file would change.
+    pub(crate) fn plan(&self, request: &ApplyRequest) -> Result<Plan, Refusal> {
+        let cluster = self.read(request)?;
+        Ok(self.plan_of(&difference(&self.declared, &cluster.model)))
+    }
+
+    /// Makes a cluster file the configuration.
+    pub(crate) fn apply(&mut self, request: ApplyRequest) -> Result<Applied, Refusal> {
+        let cluster = self.read(&request)?;
+        if let Some(expected) = request.expect_generation
+            && expected != self.generation
+        {
+            let message = format!(
+                "the configuration is number {} now, not {expected} any more: look at a new plan first",
+                self.generation
+            );
+            return Err(Refusal::new(RefusalKind::Invalid, message));
+        }
+        if let Some(seconds) = request.confirm_s
+            && !CONFIRM_S.contains(&seconds)
+        {
+            let message =
+                format!("{seconds} s to confirm: it must be {} to {} s", CONFIRM_S.start(), CONFIRM_S.end());
+            return Err(Refusal::new(RefusalKind::Invalid, message));
+        }
+        let ApplyRequest { name, text, confirm_s, .. } = request;
+        self.install_wanted(Wanted { model: cluster.model, source: name, text: Some(text), confirm_s })
+    }
+
+    /// Goes back to an earlier configuration, as a new one.
+    pub(crate) fn roll_back(&mut self, request: RollbackRequest) -> Result<Applied, Refusal> {
+        let RollbackRequest { generation } = request;
+        let record = self.history.get(generation).map_err(|error| unreadable(&error))?;
+        let Some(record) = record else {
+            let message = format!(
+                "configuration {generation} is not in the history: `sluice history' lists those that are"
+            );
+            return Err(Refusal::new(RefusalKind::Invalid, message));
+        };
+        let mut model = Model::new(*self.declared.options());
+        for change in &record.configuration.changes {
+            model.apply(change)?;
+        }
+        let source = format!("rollback to {generation} ({})", record.entry.source);
+        let applied = self.install_wanted(Wanted { model, source, text: record.text, confirm_s: None })?;
+        self.settle_pending();
+        Ok(applied)
+    }
+
+    /// Keeps what was applied.
+    pub(crate) fn confirm(&mut self) -> Result<History, Refusal> {
+        if self.history.pending().map_err(|error| unreadable(&error))?.is_none() {
+            return Err(Refusal::new(RefusalKind::Invalid, "there is nothing to confirm"));
+        }
+        self.settle_pending();
+        self.history_view()
+    }
+
+    /// The configurations that can be gone back to.
+    pub(crate) fn history_view(&self) -> Result<History, Refusal> {
+        let entries = self.history.entries().map_err(|error| unreadable(&error))?;
+        let pending = self.history.pending().map_err(|error| unreadable(&error))?;
+        Ok(History { generation: self.generation, entries, pending })
+    }
+
+    /// Takes back what was not confirmed in time, or what made traffic much worse. To be called every two seconds.
+    pub(crate) fn watch_trial(&mut self) {
+        let look = self.look();
+        let servers: usize = self.health_view().services.iter().map(|it| it.reals.len()).sum();
+        let worse = self.trial.look(look, servers as u64);
+        let pending = match self.history.pending() {
+            Ok(Some(pending)) => pending,
+            Ok(None) => return,
+            Err(error) => return log_error("what is to be confirmed could not be read", &error),
+        };
+        if pending.generation != self.generation {
+            // Somebody changed something since; that is not ours to take back.
+            self.settle_pending();
+            return;
+        }
+        let why = if epoch_ms() >= pending.deadline_ms {
+            Some("it was not confirmed in time".to_owned())
+        } else {
+            worse
+        };
+        let Some(why) = why else { return };
+        match self.roll_back(RollbackRequest { generation: pending.back_to }) {
+            Ok(_) => {
+                let cause = format!("configuration {} was taken back: {why}", pending.generation);
+                self.events.add(EventKind::Generation { generation: self.generation }, cause);
+            }
+            Err(error) => log_error("a configuration could not be taken back", &error),
+        }
+    }
+
+    fn settle_pending(&mut self) {
+        self.trial.end();
+        if let Err(error) = self.history.set_pending(None) {
+            log_error("what is to be confirmed could not be forgotten", &error);
+        }
+    }
+
+    fn read(&self, request: &ApplyRequest) -> Result<Cluster, Refusal> {
+        let parsed = cluster::parse(&request.text, self.declared.options());
+        parsed.cluster.ok_or_else(|| {
+            let lines = Lines::new(&request.text);
+            let told: Vec<String> = parsed
+                .findings
+                .iter()
+                .map(|finding| {
+                    let place = lines.place(finding.span.start);
+                    let severity = finding.severity.name();
+                    format!(
+                        "{}:{}:{}: {severity}: {}",
+                        request.name, place.line, place.column, finding.message
+                    )
+                })
+                .collect();
+            Refusal::new(RefusalKind::Invalid, told.join("\n"))
+        })
+    }
+
+    fn plan_of(&self, changes: &[Change]) -> Plan {
+        let flows = |service: &_, real: &_| {
+            let index = self.layout.real_index(service, real);
+            let load = index
+                .and_then(|index| self.datapath.tables().loads.get(index).ok().flatten())
+                .unwrap_or_default();
+            let (active, inactive) = load.clamped();
+            active.saturating_add(inactive)
+        };
+        let description = describe(&self.declared, changes, flows);
+        Plan { generation: self.generation, lines: description.lines, warnings: description.warnings }
+    }
+
+    /// The one way for whole configurations: records, then the configuration itself, each of them whole or not at all.
+    fn install_wanted(&mut self, wanted: Wanted) -> Result<Applied, Refusal> {
+        let changes = difference(&self.declared, &wanted.model);
+        let plan = self.plan_of(&changes);
+        if changes.is_empty() {
+            return Ok(Applied { generation: self.generation, plan, confirm_s: None });
+        }
+        let (back_to, generation) = (self.generation, self.generation + 1);
+        let unkept = |error: StateError| unreadable(&error);
+        // What is now must be there to go back to, whoever made it.
+        if self.history.get(back_to).map_err(unkept)?.is_none() {
+            let entry = self.entry(back_to, "changes one by one".to_owned(), &self.declared);
+            let configuration = self.declared.to_changes();
+            self.history.add(&Record { entry, configuration, text: None }).map_err(unkept)?;
+        }
+        let entry = self.entry(generation, wanted.source.clone(), &wanted.model);
+        let configuration = wanted.model.to_changes();
+        self.history.add(&Record { entry, configuration, text: wanted.text }).map_err(unkept)?;
+        if let Some(seconds) = wanted.confirm_s {
+            let deadline_ms = epoch_ms() + u64::from(seconds) * 1000;
+            self.history.set_pending(Some(&Pending { generation, back_to, deadline_ms })).map_err(unkept)?;
+        }
+        let look = self.look();
+        let outcomes = self.change(&Changes { atomic: true, changes });
+        if let Some(refusal) =
+            outcomes.refusals.into_iter().flatten().find(|it| it.kind != RefusalKind::Aborted)
+        {
+            if let Err(error) = self.history.remove(generation).and_then(|()| self.history.set_pending(None))
+            {
+                log_error(
+                    "the record of a configuration that was refused stays until the next start",
+                    &error,
+                );
+            }
+            return Err(refusal);
+        }
+        if wanted.confirm_s.is_some() {
+            self.trial.begin(look);
+        }
+        let cause = format!("{} was applied", wanted.source);
+        self.events.add(EventKind::Generation { generation: self.generation }, cause);
+        Ok(Applied { generation: self.generation, plan, confirm_s: wanted.confirm_s.map(u64::from) })
+    }
+
+    fn entry(&self, generation: u64, source: String, model: &Model) -> HistoryEntry {
+        HistoryEntry { generation, time_ms: epoch_ms(), source, services: model.services().len() }
+    }
+
+    fn look(&self) -> Look {
+        let counts = match self.verdicts() {
+            Ok(verdicts) => verdicts.verdicts.into_iter().map(|it| (it.number, it.packets)).collect(),
+            Err(error) => {
+                log_error("verdicts not read", &error);
+                BTreeMap::new()
+            }
+        };
+        let sum = |of: &[Verdict]| of.iter().filter_map(|it| counts.get(&it.number())).sum();
+        Look {
+            opened: sum(&[Verdict::ForwardNew, Verdict::ForwardOnePacket]),
+            failed: sum(&[
+                Verdict::ForwardRescued,
+                Verdict::AnswerPortUnreachable,
+                Verdict::AnswerReset,
+                Verdict::DropRealGone,
+                Verdict::DropUnresolved,
+            ]),
+            falls: self.events.falls(),
+        }
+    }
+}
+
+fn unreadable(error: &StateError) -> Refusal {
+    Refusal::new(RefusalKind::Kernel, runtime::Chain(error).to_string())
+}
+
+fn epoch_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

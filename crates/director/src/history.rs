@@ -1,0 +1,186 @@
+//! Configurations that were applied as a whole, on disk, and the one that is still to be confirmed.
+//!
+//! A record is written before its generation is accepted. One whose generation was never accepted (the daemon was killed in
+//! between) is removed at the next start, so the history never tells of what was not.
+
+use crate::state::StateError;
+use api::{Changes, HistoryEntry, Pending};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Records kept; the oldest goes.
+const RECORDS_MAX: usize = 100;
+
+/// A configuration that was applied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    #[serde(flatten)]
+    pub(crate) entry: HistoryEntry,
+    /// What makes it out of an empty one.
+    pub(crate) configuration: Changes,
+    /// The cluster file, if it came from one.
+    #[serde(default)]
+    pub(crate) text: Option<String>,
+}
+
+/// The records.
+#[derive(Clone, Debug)]
+pub(crate) struct HistoryFiles {
+    directory: PathBuf,
+    pending: PathBuf,
+}
+
+impl HistoryFiles {
+    /// Those in a directory, which is made if it is missing. What belongs to generations after the present one is removed.
+    pub(crate) fn in_directory(state: &Path, generation: u64) -> Result<Self, StateError> {
+        let files = Self { directory: state.join("history"), pending: state.join("confirm.json") };
+        std::fs::create_dir_all(&files.directory).map_err(failed("make the directory", &files.directory))?;
+        for number in files.numbers()? {
+            if number > generation {
+                remove(&files.path(number))?;
+            }
+        }
+        if files.pending()?.is_some_and(|it| it.generation != generation) {
+            remove(&files.pending)?;
+        }
+        Ok(files)
+    }
+
+    /// Writes a record and forgets the oldest ones.
+    pub(crate) fn add(&self, record: &Record) -> Result<(), StateError> {
+        write(&self.path(record.entry.generation), record)?;
+        let numbers = self.numbers()?;
+        let old = numbers.len().saturating_sub(RECORDS_MAX);
+        numbers.iter().take(old).try_for_each(|number| remove(&self.path(*number)))
+    }
+
+    /// Takes a record back.
+    pub(crate) fn remove(&self, generation: u64) -> Result<(), StateError> {
+        remove(&self.path(generation))
+    }
+
+    /// One record.
+    pub(crate) fn get(&self, generation: u64) -> Result<Option<Record>, StateError> {
+        read(&self.path(generation))
+    }
+
+    /// All of them, oldest first, without their contents.
+    pub(crate) fn entries(&self) -> Result<Vec<HistoryEntry>, StateError> {
+        let records = self.numbers()?.into_iter().map(|number| self.get(number));
+        records.filter_map(|it| it.map(|it| it.map(|it| it.entry)).transpose()).collect()
+    }
+
+    /// What is to be confirmed.
+    pub(crate) fn pending(&self) -> Result<Option<Pending>, StateError> {
+        read(&self.pending)
+    }
+
+    /// Something is to be confirmed, or no longer.
+    pub(crate) fn set_pending(&self, pending: Option<&Pending>) -> Result<(), StateError> {
+        match pending {
+            Some(pending) => write(&self.pending, pending),
+            None => remove(&self.pending),
+        }
+    }
+
+    fn path(&self, generation: u64) -> PathBuf {
+        self.directory.join(format!("{generation}.json"))
+    }
+
+    fn numbers(&self) -> Result<Vec<u64>, StateError> {
+        let read = || -> io::Result<Vec<u64>> {
+            let mut numbers = Vec::new();
+            for entry in std::fs::read_dir(&self.directory)? {
+                let name = entry?.file_name();
+                // Half-written ones have another ending.
+                let number: Option<u64> =
+                    name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|it| it.parse().ok());
+                numbers.extend(number);
+            }
+            numbers.sort_unstable();
+            Ok(numbers)
+        };
+        read().map_err(failed("read", &self.directory))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed("read", path)(source)),
+    };
+    let read = serde_json::from_slice(&text).map(Some);
+    read.map_err(|source| StateError::Malformed { path: path.to_owned(), source })
+}
+
+/// Replaces a file; after a crash there is the old one or the new one.
+fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    let text = serde_json::to_vec(value)
+        .map_err(|source| StateError::Malformed { path: path.to_owned(), source })?;
+    let next = path.with_extension("json.next");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&next)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        std::fs::rename(&next, path)?;
+        sync_directory(path)
+    };
+    write().map_err(failed("write", path))
+}
+
+fn remove(path: &Path) -> Result<(), StateError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(failed("remove", path)(source)),
+        Ok(()) => sync_directory(path).map_err(failed("write", path)),
+    }
+}
+
+/// Names must be on disk too.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
+    let path = path.to_owned();
+    move |source| StateError::File { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(generation: u64) -> Record {
+        let entry = HistoryEntry { generation, time_ms: 5, source: "web.toml".to_owned(), services: 0 };
+        let configuration = Changes { atomic: true, changes: Vec::new() };
+        Record { entry, configuration, text: Some("# nothing".to_owned()) }
+    }
+
+    #[test]
+    fn records_are_kept_up_to_a_number_and_none_of_what_was_not_accepted() {
+        let state = tempfile::tempdir().expect("a directory");
+        let files = HistoryFiles::in_directory(state.path(), 0).expect("files");
+        for generation in 1..=RECORDS_MAX as u64 + 3 {
+            files.add(&record(generation)).expect("kept");
+        }
+        let entries = files.entries().expect("entries");
+        assert_eq!((entries.len(), entries[0].generation), (RECORDS_MAX, 4));
+        assert_eq!(files.get(3).expect("read").map(|it| it.entry.generation), None);
+        assert_eq!(files.get(4).expect("read").and_then(|it| it.text).as_deref(), Some("# nothing"));
+        let pending = Pending { generation: 103, back_to: 102, deadline_ms: 9 };
+        files.set_pending(Some(&pending)).expect("pending");
+        std::fs::write(state.path().join("history/104.json.next"), "{").expect("write");
+
+        let again = HistoryFiles::in_directory(state.path(), 103).expect("files");
+        assert_eq!(again.pending().expect("pending"), Some(pending));
+        assert_eq!(again.entries().expect("entries").len(), RECORDS_MAX);
+        // Killed after the records and before the configuration.
+        let earlier = HistoryFiles::in_directory(state.path(), 102).expect("files");
+        assert_eq!(earlier.pending().expect("pending"), None);
+        assert_eq!(earlier.entries().expect("entries").last().map(|it| it.generation), Some(102));
+    }
+}

@@ -20,7 +20,8 @@ Examples:
   sluice demo                                    a whole cluster on this machine, shown live
   sluice director --interface eth0               balance what arrives on eth0
   sluice ipvsadm -A -t 192.0.2.10:80 -s wlc      the classic command line (or link it as ipvsadm)
-  sluice explain tcp 198.51.100.7:40000 192.0.2.10:80";
+  sluice explain tcp 198.51.100.7:40000 192.0.2.10:80
+  sluice validate cluster.toml                   everything that is wrong with a cluster file";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -54,6 +55,17 @@ pub(crate) enum Command {
     Drain(crate::health::DrainArgs),
     /// Give a drained real server work again.
     Undrain(crate::health::DrainArgs),
+    /// Find everything that is wrong with a cluster file; the exit code is 1 if it would be refused.
+    #[command(
+        after_help = "Examples:\n  sluice validate cluster.toml\n  sluice validate - --json < cluster.toml"
+    )]
+    Validate(crate::file::ValidateArgs),
+    /// Give a cluster file its canonical layout; comments and order stay.
+    #[command(after_help = "Examples:\n  sluice fmt cluster.toml\n  sluice fmt --check cluster.toml")]
+    Fmt(crate::file::FmtArgs),
+    /// Print the JSON schema of the cluster file, for editors.
+    #[command(after_help = "Example:\n  sluice schema > cluster-file.schema.json")]
+    Schema,
     /// Build a whole cluster on this machine in network namespaces, drive it, and check what it does.
     Demo(lab::demo::Options),
     /// Measure the packet path.

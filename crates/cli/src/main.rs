@@ -4,6 +4,7 @@
 //! classic command line is in `ipvsadm`.
 
 mod args;
+mod file;
 mod generate;
 mod health;
 mod ipvsadm;
@@ -31,7 +32,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> ExitCode {
+    let code = |done: Result<ExitCode, file::FileError>| {
+        done.unwrap_or_else(|error| {
+            runtime::print_error(&error);
+            ExitCode::FAILURE
+        })
+    };
     let done = match args.command {
+        Command::Validate(options) => return code(file::validate(&options)),
+        Command::Fmt(options) => return code(file::fmt(&options)),
+        Command::Schema => return code(file::schema()),
         Command::Director(options) => director::main(options),
         Command::Demo(options) => return lab::demo::main(options),
         Command::LabUdpEcho(options) => return lab::udp::main(&options),

@@ -14,8 +14,10 @@
 mod check_table;
 mod file;
 mod finding;
+mod format;
 mod read;
 mod resolve;
+mod schema;
 mod settings;
 mod values;
 
@@ -41,4 +43,6 @@ pub fn decode(bytes: &[u8]) -> Result<&str, (&str, Finding)> {
 }
 
 pub use finding::{FINDINGS_MAX, Finding, Lines, Place, Severity};
+pub use format::format;
 pub use resolve::{Cluster, DeclaredDirector, Parsed, parse};
+pub use schema::{reference, schema};

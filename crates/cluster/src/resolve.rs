@@ -96,6 +96,12 @@ pub fn parse(text: &str, options: &Options) -> Parsed {
     Parsed { cluster: cluster.filter(|_| !wrong), findings }
 }
 
+/// Where the text is no TOML.
+pub(crate) fn syntax_errors(text: &str) -> Vec<Finding> {
+    let (_, errors) = DeTable::parse_recoverable(text);
+    errors.iter().map(|error| syntax_error(text, error)).collect()
+}
+
 /// An error of the parser in the words of this house.
 fn syntax_error(text: &str, error: &toml::de::Error) -> Finding {
     let span = error.span().unwrap_or(text.len()..text.len());

@@ -88,6 +88,7 @@ need_bpf() {
 need_run() {
     have nginx || want nginx-light
     have ip || want iproute2
+    have strace || want strace
     have ethtool || want ethtool
     have vsftpd || want vsftpd
     have curl || want curl

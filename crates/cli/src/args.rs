@@ -66,6 +66,18 @@ pub(crate) enum Command {
     /// Print the JSON schema of the cluster file, for editors.
     #[command(after_help = "Example:\n  sluice schema > cluster-file.schema.json")]
     Schema,
+    /// Show what a cluster file would change, and which connections it would break.
+    Plan(crate::apply::PlanArgs),
+    /// Make a cluster file the configuration, whole or not at all.
+    Apply(crate::apply::ApplyArgs),
+    /// Keep what was applied with `--confirm`.
+    #[command(after_help = "Example:\n  sluice confirm")]
+    Confirm(ShowArgs),
+    /// Go back to an earlier configuration.
+    Rollback(crate::apply::RollbackArgs),
+    /// List the configurations that can be gone back to.
+    #[command(after_help = "Example:\n  sluice history --json")]
+    History(ShowArgs),
     /// Build a whole cluster on this machine in network namespaces, drive it, and check what it does.
     Demo(lab::demo::Options),
     /// Measure the packet path.

@@ -3,6 +3,7 @@
 //! Assembles and nothing else: the daemon is in `director`, the demo and the benchmarks are in `lab`, the
 //! classic command line is in `ipvsadm`.
 
+mod apply;
 mod args;
 mod file;
 mod generate;
@@ -51,6 +52,11 @@ fn run(args: Args) -> ExitCode {
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
         Command::Mark(options) => mark::run(&options).map_err(Into::into),
         Command::Policy(options) => policy::run(&options).map_err(Into::into),
+        Command::Plan(options) => apply::plan(&options).map_err(Into::into),
+        Command::Apply(options) => apply::apply(&options).map_err(Into::into),
+        Command::Confirm(options) => apply::confirm(&options).map_err(Into::into),
+        Command::Rollback(options) => apply::roll_back(&options).map_err(Into::into),
+        Command::History(options) => apply::history(&options).map_err(Into::into),
         Command::Health(options) => health::show(&options).map_err(Into::into),
         Command::Events(options) => health::events(&options).map_err(Into::into),
         Command::Drain(options) => health::drain(&options, true).map_err(Into::into),

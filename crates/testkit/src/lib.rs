@@ -16,5 +16,5 @@ pub use frames::Frames;
 pub use memory::MemoryTables;
 pub use netns::{NetNs, NetNsError};
 pub use packet::{Packet, difference, packet};
-pub use skip::{need_bpf, need_root};
+pub use skip::{need_bpf, need_root, need_tool};
 pub use strict::StrictBytes;

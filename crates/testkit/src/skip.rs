@@ -60,3 +60,13 @@ pub fn need_bpf() -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+/// Fails unless a program is on the path.
+///
+/// # Errors
+/// The reason, fit for [`skip!`](crate::skip!).
+pub fn need_tool(name: &str) -> Result<(), String> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&paths).any(|folder| folder.join(name).is_file());
+    if is_there { Ok(()) } else { Err(format!("needs {name}, which `./dev setup' installs")) }
+}

@@ -1,0 +1,264 @@
+//! Whole configurations: applied, refused, taken back; and a daemon that is killed at any step of it.
+
+mod support;
+
+use api::{Applied, ApplyRequest, Change, Changes, History, Plan, RollbackRequest, Services};
+use nix::sys::signal::Signal;
+use runtime::control::ControlError;
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use support::{Daemon, Lab, add_real, add_service, wait_for};
+
+const OLD: &str = r#"
+[server.web1]
+address = "192.0.2.3"
+
+[service.www]
+vip = "192.0.2.10"
+ports = ["tcp/8080"]
+scheduler = "rr"
+servers = ["web1"]
+"#;
+
+const NEW: &str = r#"
+[server.web1]
+address = "192.0.2.3"
+[server.web2]
+address = "192.0.2.4"
+
+[service.www]
+vip = "192.0.2.10"
+ports = ["tcp/8080", "tcp/8081"]
+scheduler = "wlc"
+servers = ["web1", { server = "web2", weight = 3 }]
+"#;
+
+fn file(text: &str) -> ApplyRequest {
+    ApplyRequest {
+        name: "web.toml".to_owned(),
+        text: text.to_owned(),
+        confirm_s: None,
+        expect_generation: None,
+    }
+}
+
+fn apply(daemon: &Daemon, request: &ApplyRequest) -> Applied {
+    daemon.client.post("/v1/apply", request).unwrap_or_else(|error| panic!("{}", runtime::Chain(&error)))
+}
+
+fn refused(daemon: &Daemon, request: &ApplyRequest) -> String {
+    match daemon.client.post::<_, Applied>("/v1/apply", request) {
+        Err(ControlError::Refused(refusal)) => refusal.message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn declared(daemon: &Daemon) -> Changes {
+    daemon.get("/v1/declared")
+}
+
+/// What the packet path has: services and their real servers.
+fn balanced(daemon: &Daemon) -> BTreeSet<String> {
+    let services: Services = daemon.get("/v1/services");
+    let reals = services.services.iter().flat_map(|service| {
+        service
+            .reals
+            .iter()
+            .map(move |it| format!("{} {} {} {}", service.id, service.spec.scheduler, it.id, it.spec.weight))
+    });
+    reals.collect()
+}
+
+/// The same, of what is declared.
+fn wanted(declared: &Changes) -> BTreeSet<String> {
+    let scheduler = |of: &api::ServiceId| {
+        declared.changes.iter().find_map(|change| match change {
+            Change::AddService { service, spec } if service == of => Some(spec.scheduler.clone()),
+            _ => None,
+        })
+    };
+    let reals = declared.changes.iter().filter_map(|change| match change {
+        Change::AddReal { service, real, spec } => {
+            Some(format!("{service} {} {real} {}", scheduler(service)?, spec.weight))
+        }
+        _ => None,
+    });
+    reals.collect()
+}
+
+#[test]
+fn a_file_is_planned_applied_and_taken_back() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let plan: Plan = daemon.client.post("/v1/plan", &file(OLD)).expect("a plan");
+    assert_eq!(
+        (plan.generation, plan.lines.len(), balanced(&daemon).len()),
+        (0, 2, 0),
+        "a plan changes nothing"
+    );
+    let first = apply(&daemon, &file(OLD));
+    assert_eq!((first.generation, first.plan.lines), (1, plan.lines));
+    let again = apply(&daemon, &file(OLD));
+    assert_eq!((again.generation, again.plan.lines.len()), (1, 0), "the same again changes nothing");
+
+    let second = apply(&daemon, &file(NEW));
+    assert_eq!(second.generation, 2);
+    assert_eq!(balanced(&daemon).len(), 4);
+    let history: History = daemon.get("/v1/history");
+    let numbers: Vec<_> =
+        history.entries.iter().map(|it| (it.generation, it.source.as_str(), it.services)).collect();
+    assert_eq!(numbers, [(0, "changes one by one", 0), (1, "web.toml", 1), (2, "web.toml", 2)]);
+
+    let stale = ApplyRequest { expect_generation: Some(1), ..file(OLD) };
+    assert!(refused(&daemon, &stale).contains("is number 2 now, not 1 any more"));
+    let back: Applied =
+        daemon.client.post("/v1/rollback", &RollbackRequest { generation: 1 }).expect("a rollback");
+    assert_eq!((back.generation, balanced(&daemon).len()), (3, 1));
+    let lost = daemon.client.post::<_, Applied>("/v1/rollback", &RollbackRequest { generation: 77 });
+    assert!(
+        matches!(lost, Err(ControlError::Refused(refusal)) if refusal.message.contains("77 is not in the history"))
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_with_its_places_and_nothing_changes() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let daemon = lab.start();
+    apply(&daemon, &file(OLD));
+    let before = declared(&daemon);
+    let wrong = OLD.replace("\"rr\"", "\"fastest\"").replace("\"tcp/8080\"", "\"tcp/808080\"");
+    let message = refused(&daemon, &file(&wrong));
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines.len(), 2, "{message}");
+    assert!(lines[0].starts_with("web.toml:7:10: error: ") && lines[0].contains("808080"), "{message}");
+    assert!(lines[1].starts_with("web.toml:8:13: error: ") && lines[1].contains("fastest"), "{message}");
+    assert_eq!(declared(&daemon), before);
+    let hasty = ApplyRequest { confirm_s: Some(5), ..file(NEW) };
+    assert!(refused(&daemon, &hasty).contains("must be 10 to 86400 s"));
+    assert_eq!(declared(&daemon), before);
+}
+
+#[test]
+fn what_is_not_confirmed_is_taken_back_even_by_the_next_daemon() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    apply(&daemon, &file(OLD));
+    let before = declared(&daemon);
+    let tried = ApplyRequest { confirm_s: Some(10), ..file(NEW) };
+    let confirmed = apply(&daemon, &tried);
+    let history: History = daemon.client.post("/v1/confirm", &()).expect("a confirmation");
+    assert_eq!((history.pending, history.generation), (None, confirmed.generation));
+    let nothing = daemon.client.post::<_, History>("/v1/confirm", &());
+    assert!(
+        matches!(nothing, Err(ControlError::Refused(refusal)) if refusal.message == "there is nothing to confirm")
+    );
+
+    apply(&daemon, &ApplyRequest { confirm_s: Some(10), ..file(OLD) });
+    let old = declared(&daemon);
+    assert_eq!(wanted(&old), wanted(&before));
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    let daemon = lab.start();
+    assert_eq!(wanted(&declared(&daemon)), wanted(&old), "there is time left");
+    wait_for("the way back", || (wanted(&declared(&daemon)) != wanted(&old)).then_some(()));
+    assert_eq!(balanced(&daemon).len(), 4);
+    let history: History = daemon.get("/v1/history");
+    let last = history.entries.last().expect("entries");
+    assert!(last.source.starts_with("rollback to 2"), "{last:?}");
+    assert_eq!(history.pending, None);
+}
+
+/// Kills a process when it makes the nth of these system calls.
+fn kill_at(pid: u32, call: &str, number: usize) -> Child {
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:signal=SIGKILL:when={number}"), "-p", &pid.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("strace");
+    let status = format!("/proc/{pid}/task");
+    wait_for("strace", || {
+        if let Ok(Some(ended)) = strace.try_wait() {
+            panic!("strace ended: {ended}");
+        }
+        let tasks = std::fs::read_dir(&status).ok()?;
+        let is_traced = |path: std::path::PathBuf| {
+            std::fs::read_to_string(path.join("status")).is_ok_and(|text| !text.contains("TracerPid:\t0\n"))
+        };
+        tasks.flatten().all(|task| is_traced(task.path())).then_some(())
+    });
+    strace
+}
+
+#[test]
+fn a_kill_at_any_step_of_an_apply_leaves_the_old_or_the_new_configuration() {
+    if let Err(reason) = testkit::need_bpf().and_then(|()| testkit::need_tool("strace")) {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(2);
+    let mut daemon = lab.start();
+    // So that what was there is not what a file made.
+    for change in [add_service(), add_real()] {
+        assert_eq!(daemon.change(change).refusals, [None]);
+    }
+    let old = wanted(&declared(&daemon));
+    let mut outcomes = BTreeSet::new();
+    // Every file it writes; and every few of the calls that change tables, among which are those of the sweep.
+    let steps = [("fsync", 1, 99), ("rename", 1, 99), ("bpf", 5, 60)];
+    for (call, stride, most) in steps {
+        for number in (1..most).step_by(stride) {
+            let mut strace = kill_at(daemon.child.id(), call, number);
+            let answer = daemon.client.post::<_, Applied>("/v1/apply", &file(NEW));
+            let is_dead = answer.is_err() || ended_soon(&mut daemon);
+            if !is_dead {
+                drop((strace.kill(), strace.wait()));
+                break;
+            }
+            drop((daemon.child.wait(), strace.wait()));
+            daemon = lab.start();
+            let now = declared(&daemon);
+            let is_new = wanted(&now) != old;
+            let (step, history): (_, History) = (format!("{call} {number}"), daemon.get("/v1/history"));
+            assert_eq!(balanced(&daemon), wanted(&now), "{step}: packets go as is declared");
+            assert!(
+                history.entries.iter().all(|it| it.generation <= history.generation),
+                "{step}: {history:?}"
+            );
+            assert_eq!(history.pending, None, "{step}");
+            if is_new {
+                assert_eq!(wanted(&now).len(), 4, "{step}: the whole of it");
+            }
+            assert!(is_new || answer.is_err(), "{step}: what was answered holds");
+            outcomes.insert(is_new);
+            if is_new {
+                let back = RollbackRequest { generation: history.generation - 1 };
+                let _: Applied = daemon.client.post("/v1/rollback", &back).expect("a rollback");
+            }
+            assert_eq!(wanted(&declared(&daemon)), old, "{step}");
+        }
+    }
+    assert_eq!(outcomes.len(), 2, "it was killed before and after");
+}
+
+/// Whether the daemon ends within a moment.
+fn ended_soon(daemon: &mut Daemon) -> bool {
+    for _ in 0..5 {
+        if daemon.child.try_wait().expect("wait").is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}

@@ -121,6 +121,7 @@ pub(crate) fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> La
 
 #[derive(Debug)]
 struct Real {
+    web_server: Process,
     processes: Vec<Process>,
     _echo: Option<Echo>,
 }
@@ -229,6 +230,29 @@ impl Lab {
         Ok(())
     }
 
+    /// Kills the web server of a real server as a crash would; the machine stays.
+    ///
+    /// # Errors
+    /// [`LabError::NoSuchReal`].
+    pub fn kill_web_server(&mut self, number: u32) -> Result<(), LabError> {
+        let real = self.reals.get_mut(&number).ok_or(LabError::NoSuchReal(number))?;
+        real.web_server.crash();
+        Ok(())
+    }
+
+    /// Starts it again; it answers before this returns.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub fn start_web_server(&mut self, number: u32) -> Result<(), LabError> {
+        let node = Node::Real(number);
+        let mut process = self.spawn_web_server(node)?;
+        self.wait_for_http(node, std::slice::from_mut(&mut process))?;
+        let real = self.reals.get_mut(&number).ok_or(LabError::NoSuchReal(number))?;
+        real.web_server = process;
+        Ok(())
+    }
+
     /// A command that will run in a node's namespace.
     ///
     /// # Errors
@@ -286,7 +310,7 @@ impl Lab {
     /// [`LabError`].
     pub fn keep(mut self) -> Result<(), LabError> {
         self.run.keep()?;
-        for process in self.reals.values_mut().flat_map(|real| &mut real.processes) {
+        for process in self.reals.values_mut().flat_map(Real::all) {
             process.release();
         }
         Ok(())
@@ -324,13 +348,8 @@ impl Lab {
 
     fn start_servers(&self, node: Node) -> Result<Real, LabError> {
         let name = node.name();
-        let directory = self.directory().join(&name);
-        std::fs::create_dir_all(&directory).map_err(io_failed(format!("make {}", directory.display())))?;
-        let configuration = nginx::write_files(&directory, &name, HTTP_PORT)
-            .map_err(io_failed(format!("write the files of {name}")))?;
-        let mut command = self.command_in(node, command::find("nginx", "nginx-light")?)?;
-        command.arg("-c").arg(configuration).arg("-e").arg(directory.join("error.log"));
-        let mut processes = vec![self.start(&format!("{name}-nginx"), command)?];
+        let mut web_server = self.spawn_web_server(node)?;
+        let mut processes = Vec::new();
         let udp = [vip(false, UDP_PORT), vip(true, UDP_PORT)];
         let echo = match &self.options.udp_echo {
             UdpEcho::Threads => {
@@ -344,8 +363,19 @@ impl Lab {
                 None
             }
         };
-        self.wait_for_http(node, &mut processes)?;
-        Ok(Real { processes, _echo: echo })
+        self.wait_for_http(node, std::slice::from_mut(&mut web_server))?;
+        Ok(Real { web_server, processes, _echo: echo })
+    }
+
+    fn spawn_web_server(&self, node: Node) -> Result<Process, LabError> {
+        let name = node.name();
+        let directory = self.directory().join(&name);
+        std::fs::create_dir_all(&directory).map_err(io_failed(format!("make {}", directory.display())))?;
+        let configuration = nginx::write_files(&directory, &name, HTTP_PORT)
+            .map_err(io_failed(format!("write the files of {name}")))?;
+        let mut command = self.command_in(node, command::find("nginx", "nginx-light")?)?;
+        command.arg("-c").arg(configuration).arg("-e").arg(directory.join("error.log"));
+        self.start(&format!("{name}-nginx"), command)
     }
 
     fn wait_for_http(&self, node: Node, processes: &mut [Process]) -> Result<(), LabError> {
@@ -369,9 +399,15 @@ impl Lab {
     }
 }
 
+impl Real {
+    fn all(&mut self) -> impl Iterator<Item = &mut Process> {
+        std::iter::once(&mut self.web_server).chain(&mut self.processes)
+    }
+}
+
 impl Drop for Real {
     fn drop(&mut self) {
-        for process in &mut self.processes {
+        for process in self.all() {
             process.stop(END_MAX);
         }
     }

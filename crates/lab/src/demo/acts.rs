@@ -2,6 +2,7 @@
 
 use super::board::Board;
 use super::director::Director;
+use super::file::ClusterFile;
 use super::judge::{
     all_whole, describe_downloads, describe_load, describe_shares, describe_udp, downloads_by_server,
     is_balanced, shares_are_equal,
@@ -23,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How far a share may be from the fair one, in percentage points.
-const TOLERANCE_POINTS: f64 = 3.0;
+pub(super) const TOLERANCE_POINTS: f64 = 3.0;
 /// The same for the few UDP questions.
 const UDP_TOLERANCE_POINTS: f64 = 7.0;
 /// How long traffic is watched before it is judged.
@@ -33,7 +34,7 @@ const WINDOW_MAX: Duration = Duration::from_secs(15);
 /// So many answers that the few under way at either end of a window stay within the tolerance.
 const ANSWERS: u64 = 300;
 /// What was under way when something changed has as a rule ended after this.
-const SETTLE: Duration = Duration::from_millis(500);
+pub(super) const SETTLE: Duration = Duration::from_millis(500);
 /// How long a UDP answer may take before it counts as lost.
 const UDP_ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long downloads may take.
@@ -57,10 +58,10 @@ pub struct Act {
 }
 
 /// Every act in order.
-pub const ACTS: [Act; 8] = [
+pub const ACTS: [Act; 9] = [
     Act {
         name: "set up",
-        plan: "three real servers, a client and the director; `ipvsadm` configures a service with scheduler rr",
+        plan: "three real servers, a client and the director; `sluice apply` makes a cluster file its configuration",
         play: |name, stage| stage.is_up(name),
     },
     Act {
@@ -70,17 +71,22 @@ pub const ACTS: [Act; 8] = [
     },
     Act {
         name: "add a server",
-        plan: "a fourth real server starts; `ipvsadm -a` adds it in the middle of traffic",
+        plan: "a fourth real server starts; an edit of the file and `sluice apply` add it in the middle of traffic",
         play: |name, stage| stage.add(name),
     },
     Act {
+        name: "kill a server",
+        plan: "a web server is killed (SIGKILL) and later started again; nobody tells the director",
+        play: |name, stage| stage.kill(name),
+    },
+    Act {
         name: "drain a server",
-        plan: "slow downloads run; `ipvsadm -e -w 0` takes new connections away from the busiest server",
+        plan: "slow downloads run; `sluice drain` takes new connections away from the busiest server",
         play: |name, stage| stage.drain(name),
     },
     Act {
         name: "remove a server",
-        plan: "`ipvsadm -d` removes the drained server, then the machine goes",
+        plan: "an edit of the file and `sluice apply` remove the drained server, then the machine goes",
         play: |name, stage| stage.remove(name),
     },
     Act {
@@ -90,7 +96,7 @@ pub const ACTS: [Act; 8] = [
     },
     Act {
         name: "IPv6",
-        plan: "a service on an IPv6 VIP, and IPv6 clients",
+        plan: "the classic `ipvsadm` adds a service on an IPv6 VIP, and IPv6 clients come",
         play: |name, stage| stage.ipv6(name),
     },
     Act {
@@ -105,11 +111,12 @@ pub const ACTS: [Act; 8] = [
 pub struct Stage {
     // Dropped in this order: whoever uses the cluster first, the cluster last.
     table: Option<TableReader>,
-    load: LoadHandle,
-    director: Director,
-    lab: Lab,
+    pub(super) load: LoadHandle,
+    pub(super) director: Director,
+    file: ClusterFile,
+    pub(super) lab: Lab,
     drained: Option<u32>,
-    cancel: Cancel,
+    pub(super) cancel: Cancel,
 }
 
 impl Stage {
@@ -129,16 +136,20 @@ impl Stage {
         cancel.check()?;
         let director = Director::start(&lab, program, cancel)?;
         let service = vip(false, HTTP_PORT);
-        director.front().ipvsadm(&format!("-A -t {service} -s rr"))?;
+        let file = ClusterFile::new(lab.directory().join("cluster.toml"));
+        file.apply(director.front(), &lab.reals())?;
+        // They get no work before their first check has passed.
         for number in lab.reals() {
-            director.front().ipvsadm(&add_command(service, number))?;
+            let real = real_address(number, service);
+            let is_up = || director.front().standing(real).is_ok_and(|it| it == Some(api::Standing::Up));
+            cancel.wait_until(Duration::from_secs(5), is_up)?;
         }
         let table = TableReader::start(&director, board)?;
         cancel.sleep(SETTLE)?;
         let load = lab.start_load(LoadOptions::new(service))?;
         board.show_load(load.watch());
         let mut stage =
-            Self { table: Some(table), load, director, lab, drained: None, cancel: cancel.clone() };
+            Self { table: Some(table), load, director, file, lab, drained: None, cancel: cancel.clone() };
         let outcome = stage.is_up(act)?;
         Ok((stage, outcome))
     }
@@ -157,23 +168,26 @@ impl Stage {
         let others: Vec<String> =
             lab.reals().into_iter().map(Node::Real).chain([Node::Director]).map(Node::name).collect();
         let others = others.join(", ");
+        let file = lab.directory().join("cluster.toml").display().to_string();
         director.release();
         lab.keep()?;
         Ok(format!(
             "The cluster runs on.\n  enter it:  ip netns exec {client} bash (or {others} instead of client)\n  \
              ask it:    ip netns exec {client} {}\n  \
              its table: SLUICE_SOCKET={socket} {program} ipvsadm -L -n\n  \
+             its file:  {} (edit it, then SLUICE_SOCKET={socket} {program} apply FILE)\n  \
              end it:    {program} demo --end {run}\n",
-            ask_command(vip(false, HTTP_PORT).ip(), command::find("curl", "curl").is_ok())
+            ask_command(vip(false, HTTP_PORT).ip(), command::find("curl", "curl").is_ok()),
+            file
         ))
     }
 
-    fn rows(&self) -> Result<Vec<Row>, DemoError> {
+    pub(super) fn rows(&self) -> Result<Vec<Row>, DemoError> {
         Ok(listing::rows(&self.director.front().ipvsadm("-L -n")?))
     }
 
     /// What the load sees from now on, until there is enough to judge.
-    fn watch(&self) -> Result<LoadStats, DemoError> {
+    pub(super) fn watch(&self) -> Result<LoadStats, DemoError> {
         watch(&self.load, &self.cancel)
     }
 
@@ -205,7 +219,7 @@ impl Stage {
     fn add(&mut self, act: &str) -> Result<Outcome, DemoError> {
         let before = self.load.stats();
         let number = self.lab.add_real()?;
-        self.director.front().ipvsadm(&add_command(vip(false, HTTP_PORT), number))?;
+        self.file.apply(self.director.front(), &self.lab.reals())?;
         let name = Node::Real(number).name();
         let begun = Instant::now();
         let joined = self.cancel.wait_until(Duration::from_secs(5), || {
@@ -237,7 +251,7 @@ impl Stage {
         let name = Node::Real(number).name();
         let open = by_server.get(&name).copied().unwrap_or(0);
         let real = SocketAddr::new(Node::Real(number).v4().into(), HTTP_PORT);
-        self.director.front().ipvsadm(&format!("-e -t {service} -r {real} -g -w 0"))?;
+        self.director.front().sluice(&format!("drain {real}"))?;
         self.drained = Some(number);
         // A request that began before may have been given to it rightly.
         let (watch, mark) = (self.load.watch(), self.load.watch().mark());
@@ -254,7 +268,7 @@ impl Stage {
         Ok(Outcome {
             act: act.to_owned(),
             expected: format!(
-                "{name}, drained by weight 0, gets no new connection; its {open} downloads finish; none fails"
+                "{name}, drained, gets no new connection; its {open} downloads finish; none fails"
             ),
             seen: format!(
                 "{new} new connections, {active} active just after; {}; {failed} requests failed",
@@ -274,9 +288,9 @@ impl Stage {
                 ok: false,
             });
         };
-        let service = vip(false, HTTP_PORT);
         let real = SocketAddr::new(Node::Real(number).v4().into(), HTTP_PORT);
-        self.director.front().ipvsadm(&format!("-d -t {service} -r {real}"))?;
+        let left: Vec<u32> = self.lab.reals().into_iter().filter(|it| *it != number).collect();
+        self.file.apply(self.director.front(), &left)?;
         self.lab.remove_real(number)?;
         let servers = names(&self.lab.reals());
         let stats = self.watch()?;
@@ -434,7 +448,7 @@ fn watch(load: &LoadHandle, cancel: &Cancel) -> Result<LoadStats, DemoError> {
     Ok(load.stats().since(&before))
 }
 
-fn names(numbers: &[u32]) -> Vec<String> {
+pub(super) fn names(numbers: &[u32]) -> Vec<String> {
     numbers.iter().map(|number| Node::Real(*number).name()).collect()
 }
 
@@ -447,11 +461,7 @@ fn real_address(number: u32, service: SocketAddr) -> SocketAddr {
     }
 }
 
-fn add_command(service: SocketAddr, number: u32) -> String {
-    format!("-a -t {service} -r {} -g -w 1", real_address(number, service))
-}
-
-fn fair(what: &str, servers: usize, points: f64) -> String {
+pub(super) fn fair(what: &str, servers: usize, points: f64) -> String {
     let percent = 100.0 / servers.max(1) as f64;
     format!(
         "each of {servers} servers gets {percent:.1} % of the {what}, give or take {points} points; none fails"

@@ -7,6 +7,7 @@ use crate::cluster::{INTERFACE, Lab};
 use crate::command::{self, CommandError};
 use crate::process::Process;
 use nix::mount::{MsFlags, mount};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,6 +34,28 @@ impl Front {
         let mut command = Command::new(&self.program);
         command.arg("ipvsadm").args(words.split_whitespace()).env(SOCKET_VARIABLE, &self.socket);
         command::output(command, None)
+    }
+
+    /// Runs `sluice` with these words, split at blanks; gives what it printed.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn sluice(&self, words: &str) -> Result<String, CommandError> {
+        let mut command = Command::new(&self.program);
+        command.args(words.split_whitespace()).env(SOCKET_VARIABLE, &self.socket);
+        command::output(command, None)
+    }
+
+    /// What the daemon thinks of a real server: the word of `sluice health`.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub fn standing(&self, real: SocketAddr) -> Result<Option<api::Standing>, DemoError> {
+        let view: api::HealthView = serde_json::from_str(&self.sluice("health --json")?)
+            .map_err(|error| io_failed("read the health of the real servers")(error.into()))?;
+        let reals = view.services.into_iter().flat_map(|it| it.reals);
+        let found = reals.into_iter().find(|it| it.real.address == real.ip() && it.real.port == real.port());
+        Ok(found.map(|it| it.standing))
     }
 
     /// Whether the daemon, by its own word in `sluice status --json`, adopted what an earlier one left in the

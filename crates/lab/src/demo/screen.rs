@@ -111,7 +111,7 @@ fn leaves(event: &Event) -> bool {
 }
 
 /// Rows of the list of acts, its title included.
-const ACTS_ROWS: u16 = 9;
+const ACTS_ROWS: u16 = 10;
 /// Rows of the story of the acts that are always there, the title included.
 const STORY_ROWS_MIN: u16 = 7;
 /// Rows of the rate, its title and its numbers included.

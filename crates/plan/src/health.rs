@@ -71,6 +71,10 @@ pub fn health_check(check: &Check) -> Result<(), String> {
     }
 }
 
+fn unsupported(service: &ServiceId, message: &str) -> Refusal {
+    Refusal::new(RefusalKind::Unsupported, format!("{service}: {message}"))
+}
+
 fn invalid(service: &ServiceId, message: impl fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Invalid, format!("{service}: {message}"))
 }
@@ -86,7 +90,8 @@ fn rhythm(rhythm: &Rhythm) -> Result<(), String> {
 
 fn kind(kind: &CheckKind) -> Result<(), String> {
     match kind {
-        CheckKind::Tcp | CheckKind::Ping | CheckKind::Load | CheckKind::Path => Ok(()),
+        CheckKind::Tcp | CheckKind::Ping | CheckKind::Load => Ok(()),
+        CheckKind::Path => Err(unsupported(service, "path checks are not in this release")),
         CheckKind::Exchange(exchange) => self::exchange(exchange),
         CheckKind::Http(http) => self::http(http),
         CheckKind::Smtp { hello, tls } => {

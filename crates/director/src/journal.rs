@@ -77,7 +77,11 @@ impl Journal {
         let mut lines = lines.zip(2..).peekable();
         while let Some((line, number)) = lines.next() {
             match parse(line) {
-                Some(record) => records.push(record),
+                // Whole, but not understood: of a newer release.
+                Some((generation, changes)) => {
+                    let changes = serde_json::from_slice(changes).map_err(|_| damaged(number))?;
+                    records.push(Record { generation, changes });
+                }
                 None if lines.peek().is_none() => {
                     tracing::warn!(path = %self.path.display(), "the last change was cut off: it does not count");
                     break;
@@ -186,17 +190,14 @@ fn checksum(generation: u64, changes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A whole line that is what it was; `None` for any other.
-fn parse(line: &[u8]) -> Option<Record> {
+/// Number and changes of a whole line that is what it was; `None` for any other.
+fn parse(line: &[u8]) -> Option<(u64, &[u8])> {
     let line = line.strip_suffix(b"\n")?;
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let mut number = || std::str::from_utf8(parts.next()?).ok();
     let (generation, sum) = (number()?.parse().ok()?, u32::from_str_radix(number()?, 16).ok()?);
     let changes = parts.next()?;
-    if checksum(generation, changes) != sum {
-        return None;
-    }
-    Some(Record { generation, changes: serde_json::from_slice(changes).ok()? })
+    (checksum(generation, changes) == sum).then_some((generation, changes))
 }
 
 fn record(generation: u64, changes: &[&Change]) -> io::Result<Vec<u8>> {

@@ -264,6 +264,14 @@ fn spoilt_files_are_named_and_kept() {
     assert!(matches!(error(), StateError::Damaged { line: 3, .. }), "{:?}", error());
     with(&[lines[0], lines[1], lines[3]]);
     assert!(matches!(error(), StateError::Missing { generation: 3, .. }), "{:?}", error());
+    // The last one, whole, of a release that knows more.
+    let unknown = br#"[{"change":"dance"}]"#;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&3_u64.to_le_bytes());
+    hasher.update(unknown);
+    let newer = format!("3 {:08x} {}\n", hasher.finalize(), String::from_utf8_lossy(unknown));
+    with(&[lines[0], lines[1], &newer]);
+    assert!(matches!(error(), StateError::Damaged { line: 3, .. }), "{:?}", error());
     with(&["something else\n", lines[1]]);
     assert!(matches!(error(), StateError::Damaged { line: 1, .. }), "{:?}", error());
     with(&lines);

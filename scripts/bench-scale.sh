@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# How long configurations of many sizes take: loading them, changing one entry, and what the sweep costs a flow.
+# How long configurations of many sizes take: loading them, changing one entry, listing them. Medians of several runs.
 # In a namespace of its own; needs root. docs/scale.md has what was seen.
 set -euo pipefail
 
 sluice=${1:-target/release/sluice}
 sizes=${2:-5000 10000 50000 100000}
+loads=${3:-5}
+changes=${4:-11}
 run=$(mktemp -d)
 name=sluice-scale-$$
 director=
@@ -40,6 +42,21 @@ milliseconds() {
     echo $(((after - before) / 1000000))
 }
 
+median() {
+    sort -n | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'
+}
+
+# Loads into an empty director.
+load() {
+    "$sluice" ipvsadm -C
+    milliseconds restore "$1"
+}
+
+# Gives a real server another weight.
+change() {
+    milliseconds "$sluice" ipvsadm -e -t 10.1.0.0:80 -r 172.16.0.1:80 -g -w "$1"
+}
+
 restore() {
     "$sluice" ipvsadm -R <"$1"
 }
@@ -60,12 +77,15 @@ for _ in $(seq 200); do
     sleep 0.1
 done
 
-echo "entries  load ms  one change ms  daemon MB"
+echo "load average before: $(cut -d ' ' -f 1-3 /proc/loadavg)"
+echo "entries  load ms  one change ms  most ms  list ms  daemon MB"
 for entries in $sizes; do
     rules "$entries" >"$run/rules"
-    "$sluice" ipvsadm -C
-    load=$(milliseconds restore "$run/rules")
-    change=$(milliseconds "$sluice" ipvsadm -e -t 10.1.0.0:80 -r 172.16.0.1:80 -g -w 2)
+    load=$(for _ in $(seq "$loads"); do load "$run/rules"; done | median)
+    for number in $(seq "$changes"); do change $((number + 1)); done >"$run/changes"
+    list=$(milliseconds "$sluice" ipvsadm -Ln)
     memory=$(awk '/VmRSS/ { print int($2 / 1024) }' "/proc/$director/status")
-    printf '%7d  %7d  %13d  %9d\n' "$entries" "$load" "$change" "$memory"
+    printf '%7d  %7d  %13d  %7d  %7d  %9d\n' "$entries" "$load" "$(median <"$run/changes")" \
+        "$(sort -n "$run/changes" | tail -n 1)" "$list" "$memory"
 done
+echo "load average after: $(cut -d ' ' -f 1-3 /proc/loadavg)"

@@ -8,7 +8,7 @@ use crate::service::{RealId, RealSpec, ServiceId, ServiceSpec};
 use serde::{Deserialize, Serialize};
 
 /// One change. An edit replaces the whole record, as the classic tool does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     /// Add a virtual service.
@@ -67,7 +67,6 @@ pub enum Change {
         /// Which; `None` is the default of all.
         service: Option<ServiceId>,
         /// Forget earlier choices first.
-        #[serde(default)]
         forget: bool,
         /// The choices; what is left open stays as it was.
         choices: PolicyChoices,

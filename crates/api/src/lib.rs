@@ -31,6 +31,7 @@ mod health;
 mod mark;
 mod names;
 mod policy;
+mod read_change;
 mod refusal;
 mod service;
 mod setting;

@@ -203,7 +203,7 @@ mod tests {
     use api::{Forwarding, RealId, RealSpec, ServiceId, Tunnel, TunnelChecksum};
 
     /// What the director takes in one request (`director::http`).
-    const BODY_BYTES_MAX: usize = 64 << 20;
+    const BODY_BYTES_MAX: usize = 128 << 20;
 
     #[test]
     fn the_longest_request_of_a_restore_is_taken() {

@@ -11,10 +11,11 @@ use crate::statistics::Statistics;
 use crate::sweep::Sweep;
 use crate::tables;
 use crate::trial::Trial;
-use abi::{Counters, Load, REAL_AVAILABLE, Real, Verdict};
+use crate::watched::Watched;
 use api::{Change, Changes, EventKind, Outcomes, Refusal, RefusalKind, ServiceId};
 use kernel::{Datapath, TableError, Tables as Maps};
-use plan::{AdoptError, Layout, Model, Neighbours, Options, Resolved, TableChange, Tables, compile, diff};
+use plan::{AdoptError, Before, Layout, Model, Neighbours, Options, Resolved, Tables, Touched};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::IpAddr;
@@ -79,7 +80,12 @@ pub(crate) struct Director {
     pub(crate) started: Instant,
     pub(crate) adopted: bool,
     /// What the kernel has now.
-    tables: Tables,
+    pub(crate) tables: Tables,
+    /// Another number whenever that is something else.
+    pub(crate) tables_version: u64,
+    /// Whether the kernel may have something else after all.
+    pub(crate) unsure: bool,
+    pub(crate) watched: Watched,
     state: StateFile,
     /// Next hops of a former daemon that nobody has confirmed yet.
     inherited: BTreeSet<IpAddr>,
@@ -89,7 +95,11 @@ pub(crate) struct Director {
 
 impl Director {
     /// Takes over what the kernel has, and brings it to what the disk says.
-    pub(crate) fn new(datapath: Datapath, state: StateFile, options: Options) -> Result<Self, ActorError> {
+    pub(crate) fn new(
+        datapath: Datapath,
+        mut state: StateFile,
+        options: Options,
+    ) -> Result<Self, ActorError> {
         let adopted = datapath.adopted();
         let saved = state.load(options).map_err(ActorError::Load)?;
         let (tables, cursors) = if adopted { tables::read(datapath.tables())? } else { Default::default() };
@@ -102,8 +112,9 @@ impl Director {
         let model = effective_at_start(&declared, &layout, &tables, adopted);
         let mut director = Self {
             datapath,
+            watched: Watched::of(&declared),
             declared,
-            model: Model::new(options),
+            model,
             health: Health::new(),
             events: Log::default(),
             history: HistoryFiles::in_directory(state.directory(), generation).map_err(ActorError::Load)?,
@@ -117,126 +128,145 @@ impl Director {
             started: Instant::now(),
             adopted,
             tables,
+            tables_version: 0,
+            unsure: true,
             state,
             idle_since: BTreeMap::new(),
         };
-        director.install(&model)?;
-        director.model = model;
+        director.install_all()?;
+        let services = director.model.services().filter_map(|(id, _)| director.layout.service_index(id));
+        director.statistics = Statistics::of(services);
         let services: Vec<ServiceId> = director.declared.services().map(|(id, _)| *id).collect();
         director.declare_health(services);
         director.run_statistics()?;
         Ok(director)
     }
 
-    fn maps(&self) -> &Maps {
+    pub(crate) fn maps(&self) -> &Maps {
         self.datapath.tables()
     }
 
-    /// Addresses whose next hops the packet path needs.
-    pub(crate) fn real_addresses(&self) -> BTreeSet<IpAddr> {
-        // Those that failed too, so that a next hop is there when one comes back.
-        let reals = self.declared.services().flat_map(|(_, service)| service.reals());
-        let fallbacks = self.declared.services().filter_map(|(_, service)| service.health().fallback);
-        reals.map(|(id, _)| id.address).chain(fallbacks.map(|it| it.real.address)).collect()
+    /// Does a list of changes, in order: model, kernel, disk. What fails is undone in all three; what is done is on disk
+    /// when this returns. An atomic list is done as a whole or not at all, and so is each piece of another one.
+    pub(crate) fn change(&mut self, changes: &Changes) -> Outcomes {
+        let refusals = self.change_list(&changes.changes, changes.atomic);
+        Outcomes { generation: self.generation, refusals }
     }
 
-    /// Does a list of changes: model, kernel, disk, in that order; what fails is undone.
-    pub(crate) fn change(&mut self, changes: &Changes) -> Outcomes {
-        let mut next = self.declared.clone();
-        let mut refusals = next.apply_all(changes);
-        let accepted = refusals.iter().any(Option::is_none);
-        if accepted && let Err(refusal) = self.commit(next, changes, &refusals) {
-            if changes.atomic || changes.changes.len() == 1 {
-                refusals.iter_mut().filter(|it| it.is_none()).for_each(|it| *it = Some(refusal.clone()));
+    fn change_list(&mut self, changes: &[Change], atomic: bool) -> Vec<Option<Refusal>> {
+        // After a disturbance the kernel is first brought to the configuration that holds.
+        if self.unsure
+            && let Err(error) = self.install_all()
+        {
+            return vec![Some(refusal(error)); changes.len()];
+        }
+        let (mut refusals, before) = self.declared.change(changes, atomic);
+        let done = changes.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
+        let done: Vec<&Change> = done.map(|(change, _)| change).collect();
+        if let Err(refusal) = self.commit(&done, before) {
+            if !atomic && changes.len() > 1 {
+                // Something does not fit. Halves of it may; in the end single changes are refused.
+                let (first, second) = changes.split_at(changes.len() / 2);
+                refusals = self.change_list(first, false);
+                refusals.extend(self.change_list(second, false));
             } else {
-                // One of them does not fit; find out which by doing them one by one.
-                return self.change_singly(changes);
+                refusals.iter_mut().filter(|it| it.is_none()).for_each(|it| *it = Some(refusal.clone()));
             }
         }
-        Outcomes { generation: self.generation, refusals }
+        refusals
     }
 
-    fn change_singly(&mut self, changes: &Changes) -> Outcomes {
-        let mut refusals = Vec::with_capacity(changes.changes.len());
-        for change in &changes.changes {
-            let one = Changes { atomic: true, changes: vec![change.clone()] };
-            refusals.extend(self.change(&one).refusals);
-        }
-        Outcomes { generation: self.generation, refusals }
-    }
-
-    fn commit(
-        &mut self,
-        next: Model,
-        changes: &Changes,
-        refusals: &[Option<Refusal>],
-    ) -> Result<(), Refusal> {
-        let done =
-            changes.changes.iter().zip(refusals).filter(|(_, no)| no.is_none()).map(|(it, _)| it.clone());
-        let done: Vec<Change> = done.collect();
-        let is_change = next != self.declared || done.iter().any(|it| !matches!(it, Change::Zero { .. }));
-        if !is_change {
-            self.count_changes(done.iter());
+    /// Makes changes that the declared model has taken last: in the model of the packet path, in the kernel, and on disk. If
+    /// they cannot be made, all of these are as they were before them.
+    fn commit(&mut self, done: &[&Change], declared_before: Before) -> Result<(), Refusal> {
+        let lasting: Vec<&Change> =
+            done.iter().copied().filter(|change| !matches!(change, Change::Zero { .. })).collect();
+        if lasting.is_empty() {
+            self.count_changes(done.iter().copied());
             return Ok(());
         }
-        let mut effective = self.model.clone();
-        let mut effects = Vec::new();
-        for change in &done {
-            if let Some(change) = effective_change(&next, &effective, change) {
-                effective.apply(&change)?;
-                effects.push(change);
+        let mut before = self.model.note();
+        let effects = match self.apply_effects(done, &mut before) {
+            Ok(effects) => match self.commit_lasting(&lasting, &before) {
+                Ok(()) => Ok(effects),
+                Err(error) => Err(refusal(error)),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        let effects = match effects {
+            Ok(effects) => effects,
+            Err(refusal) => {
+                self.model.undo(before);
+                self.declared.undo(declared_before);
+                return Err(refusal);
+            }
+        };
+        self.watched.follow(&declared_before, &self.declared);
+        self.count_changes(effects.iter().map(|effect| &**effect));
+        let what = EventKind::Generation { generation: self.generation };
+        self.events.add(what, format!("{} changes were accepted", done.len()));
+        self.declare_health(declared_before.services().map(|(id, _)| *id));
+        Ok(())
+    }
+
+    /// Applies what changes of the declaration mean for the packet path to its model.
+    fn apply_effects<'a>(
+        &mut self,
+        done: &[&'a Change],
+        before: &mut Before,
+    ) -> Result<Vec<Cow<'a, Change>>, Refusal> {
+        let mut effects = Vec::with_capacity(done.len());
+        for change in done {
+            if let Some(effect) = effective_change(&self.declared, &self.model, change) {
+                self.model.apply_noting(&effect, before)?;
+                effects.push(effect);
             }
         }
-        for change in &effects {
-            if let Change::EditReal { service, .. } = change {
-                self.layout.edited(service);
-            }
-        }
-        self.install(&effective).map_err(refusal)?;
+        Ok(effects)
+    }
+
+    fn commit_lasting(&mut self, changes: &[&Change], before: &Before) -> Result<(), ActorError> {
+        let start = Instant::now();
+        let touched = self.model.touched(before);
+        let installed = self.install(&touched)?;
+        let in_kernel = start.elapsed();
         let generation = self.generation + 1;
-        if let Err(error) = self.state.save(&next, generation) {
-            let before = self.model.clone();
-            if let Err(error) = self.install(&before) {
-                log_error("the tables could not be restored", &error);
-            }
-            return Err(refusal(ActorError::Save(error)));
+        if let Err(error) = self.state.keep(changes, &self.declared, generation) {
+            self.take_back(installed);
+            return Err(ActorError::Save(error));
         }
+        self.settle();
         self.generation = generation;
-        let touched = Self::touched(&done, &self.declared);
-        self.declared = next;
-        self.model = effective;
-        self.count_changes(effects.iter());
-        self.events
-            .add(EventKind::Generation { generation }, format!("{} changes were accepted", done.len()));
-        self.declare_health(touched);
+        let (changes, on_disk) = (changes.len(), start.elapsed() - in_kernel);
+        tracing::debug!(generation, changes, ?in_kernel, ?on_disk, "changed");
         Ok(())
     }
 
     /// Starts and zeroes lines of the statistics.
-    pub(crate) fn count_changes<'a>(&mut self, done: impl Iterator<Item = &'a Change>) {
-        let mut counters = None;
+    pub(crate) fn count_changes<'a>(&mut self, done: impl Iterator<Item = &'a Change> + Clone) {
+        let mut indices = BTreeSet::new();
+        for change in done.clone() {
+            match change {
+                Change::AddService { service, .. } => indices.extend(self.layout.reals_of(service)),
+                Change::AddReal { service, real, .. } => {
+                    indices.extend(self.layout.real_index(service, real));
+                }
+                _ => {}
+            }
+        }
+        let counters = self.counters_of(indices).unwrap_or_else(|error| {
+            log_error("counters not read", &error);
+            BTreeMap::new()
+        });
         for change in done {
             match change {
                 Change::Zero { service } => self.statistics.zero(service.as_ref(), &self.layout),
-                Change::AddService { .. } | Change::AddReal { .. } => {
-                    let counters = counters.get_or_insert_with(|| match self.counters() {
-                        Ok(counters) => counters,
-                        Err(error) => {
-                            log_error("counters not read", &error);
-                            Vec::new()
-                        }
-                    });
-                    match change {
-                        Change::AddService { service, .. } => {
-                            self.statistics.add_service(*service, counters, &self.layout);
-                        }
-                        Change::AddReal { service, real, .. } => {
-                            if let Some(index) = self.layout.real_index(service, real) {
-                                let total = counters.get(index as usize).copied().unwrap_or_default();
-                                self.statistics.add_real(index, total);
-                            }
-                        }
-                        _ => {}
+                Change::AddService { service, .. } => {
+                    self.statistics.add_service(service, &counters, &self.layout);
+                }
+                Change::AddReal { service, real, .. } => {
+                    if let Some(index) = self.layout.real_index(service, real) {
+                        self.statistics.add_real(index, counters.get(&index).copied().unwrap_or_default());
                     }
                 }
                 _ => {}
@@ -244,78 +274,27 @@ impl Director {
         }
     }
 
-    /// Makes the kernel have what a model compiles to. After an error the kernel has what it had.
-    pub(crate) fn install(&mut self, model: &Model) -> Result<(), ActorError> {
-        let mut layout = self.layout.clone();
-        let cursors = tables::cursors(self.maps(), &self.tables)?;
-        let compiled = compile(&mut layout, model, &self.neighbours, &cursors)?;
-        for index in &compiled.new_reals {
-            self.clear_index(*index)?;
+    /// Writes the configuration as a whole, if its journal has grown.
+    pub(crate) fn tidy_state(&mut self) {
+        if self.state.has_grown()
+            && let Err(error) = self.state.save(&self.declared, self.generation)
+        {
+            log_error("the configuration could not be written as a whole", &error);
         }
-        let before = self.tables.clone();
-        let changes = diff(&self.tables, &compiled.tables);
-        if let Err(error) = tables::apply(self.datapath.tables(), &mut self.tables, &changes) {
-            let undo = diff(&self.tables, &before);
-            if let Err(error) = tables::apply(self.datapath.tables(), &mut self.tables, &undo) {
-                log_error("the tables could not be restored", &error);
-            }
-            return Err(error.into());
-        }
-        self.layout = layout;
-        self.layout.settle();
-        for change in &changes {
-            if let TableChange::PutReal(index, real) = change {
-                self.reconsider(*index, before.reals.get(index), real)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A real server with a new upper threshold may take new flows again. One that is added again goes by its flows; IPVS
-    /// looks at them when the next one comes.
-    fn reconsider(&self, index: u32, before: Option<&Real>, now: &Real) -> Result<(), TableError> {
-        let Some(before) = before else { return Ok(()) };
-        let load = self.maps().loads.get(index)?.unwrap_or_default();
-        let is_back = now.flags & REAL_AVAILABLE != 0 && before.flags & REAL_AVAILABLE == 0;
-        let overloaded = if is_back {
-            forward::bind::is_reached(now, load)
-        } else if now.upper_threshold == 0 || now.upper_threshold > before.upper_threshold {
-            false
-        } else {
-            return Ok(());
-        };
-        if overloaded != (load.overloaded != 0) {
-            self.maps().loads.set_overloaded(index, overloaded)?;
-        }
-        Ok(())
-    }
-
-    /// Forgets what a former real server of this index counted. Its packets go on counting as forwarded: the packet path
-    /// does not count that verdict, it is the rest of the real servers' packets, so they move to its place.
-    fn clear_index(&self, index: u32) -> Result<(), TableError> {
-        let maps = self.maps();
-        let [counters] = *maps.counters.fold_range(index, 1, add_counters)? else { return Ok(()) };
-        if counters != Counters::default() {
-            let place = Verdict::ForwardKnown.number();
-            let sum: u64 =
-                maps.verdicts.get(place)?.iter().fold(counters.in_packets, |a, b| a.wrapping_add(*b));
-            maps.verdicts.put_sum(place, &sum)?;
-            maps.counters.put_sum(index, &Counters::default())?;
-        }
-        maps.progress.put(index, &0)?;
-        maps.loads.set(index, Load::default())
     }
 
     /// Next hops have changed; `None` is one that was lost.
     pub(crate) fn neighbours_changed(&mut self, news: Vec<(IpAddr, Option<Resolved>)>) {
+        let mut reals = BTreeSet::new();
         for (address, resolved) in news {
             self.inherited.remove(&address);
+            reals.extend(self.layout.reals_at(address));
             match resolved {
                 Some(resolved) => drop(self.neighbours.insert(address, resolved)),
                 None => drop(self.neighbours.remove(&address)),
             }
         }
-        self.reinstall();
+        self.reinstall(&Touched { reals, ..Touched::default() });
     }
 
     /// So many pages of memory are free now. Something is done only if a setting asks for it.
@@ -331,16 +310,17 @@ impl Director {
                 secure_tcp = after.secure_tcp,
                 "defence changed"
             );
-            self.reinstall();
+            self.reinstall(&Touched::default());
         }
     }
 
-    /// Compiles the same model again, because something around it changed.
-    fn reinstall(&mut self) {
-        let model = self.model.clone();
-        if let Err(error) = self.install(&model) {
+    /// Compiles what something around the model touched. Tells whether the kernel has it.
+    fn reinstall(&mut self, touched: &Touched) -> bool {
+        if let Err(error) = self.install_now(touched) {
             log_error("next hops not written", &error);
+            self.unsure = true;
         }
+        !self.unsure
     }
 
     /// One slice of the sweep.
@@ -350,8 +330,9 @@ impl Director {
             tracing::warn!(addresses = ?doubted, "next hops of the former director were not confirmed: not used any more");
             self.neighbours_changed(doubted.into_iter().map(|address| (address, None)).collect());
         }
-        let deleted = self.layout.deleted();
-        match self.sweep.slice(self.datapath.tables(), &self.tables, now_ns, deleted.iter().copied()) {
+        let at = (&self.tables, self.tables_version);
+        let deleted = self.layout.deleted().iter().copied();
+        match self.sweep.slice(self.datapath.tables(), at, now_ns, deleted) {
             Ok(Some(pass)) => {
                 if pass.repaired > 0 {
                     tracing::debug!(real_servers = pass.repaired, "repaired loads");
@@ -366,7 +347,8 @@ impl Director {
     /// Gives up the indices of deleted real servers that had no flows for long enough.
     fn release(&mut self, idle: &[u32]) {
         let now = Instant::now();
-        self.idle_since.retain(|index, _| idle.contains(index));
+        // They come sorted, as the layout keeps them.
+        self.idle_since.retain(|index, _| idle.binary_search(index).is_ok());
         let due: Vec<u32> = idle
             .iter()
             .copied()
@@ -375,33 +357,33 @@ impl Director {
         if due.is_empty() {
             return;
         }
-        let counters = self.counters().unwrap_or_else(|error| {
+        let counters = self.counters_of(due.iter().copied().collect()).unwrap_or_else(|error| {
             log_error("counters not read", &error);
-            Vec::new()
+            BTreeMap::new()
         });
-        for index in due {
-            let service = self.layout.identify(index).map(|identity| identity.service);
-            let total = counters.get(index as usize).copied().unwrap_or_default();
-            if self.layout.release(index) {
-                self.statistics.release_real(index, service, total);
-                self.idle_since.remove(&index);
+        let identities: Vec<_> = due.iter().map(|index| self.layout.identify(*index)).collect();
+        let services: Vec<_> = identities
+            .iter()
+            .map(|identity| identity.and_then(|it| self.layout.service_index(&it.service)))
+            .collect();
+        let reals: BTreeSet<u32> = due.iter().copied().filter(|index| self.layout.release(*index)).collect();
+        if !self.reinstall(&Touched { reals: reals.clone(), ..Touched::default() }) {
+            return;
+        }
+        for ((index, identity), service) in due.iter().zip(identities).zip(services) {
+            if !reals.contains(index) {
+                continue;
+            }
+            self.idle_since.remove(index);
+            let total = counters.get(index).copied().unwrap_or_default();
+            self.statistics.release_real(*index, service, total);
+            // The next hop of an address that nothing in the tables has any more.
+            if let Some(address) = identity.map(|identity| identity.real.address)
+                && self.layout.reals_at(address).next().is_none()
+            {
+                self.neighbours.remove(&address);
             }
         }
-        self.reinstall();
-        // Next hops of addresses that nothing in the tables has any more.
-        let used: BTreeSet<IpAddr> =
-            self.tables.reals.values().map(|real| crate::convert::ip(&real.address)).collect();
-        self.neighbours.retain(|address, _| used.contains(address));
-    }
-
-    /// One more than the highest index of a real server in the tables.
-    fn reals_end(&self) -> u32 {
-        self.tables.reals.last_key_value().map_or(0, |(index, _)| index.saturating_add(1))
-    }
-
-    /// Counters by index, all CPUs together.
-    pub(crate) fn counters(&self) -> Result<Vec<Counters>, TableError> {
-        self.maps().counters.fold_range(0, self.reals_end(), add_counters)
     }
 
     /// One run of the two-second estimator.
@@ -410,7 +392,7 @@ impl Director {
             return Ok(());
         }
         let counters = self.counters()?;
-        self.statistics.run(&counters, &self.layout, self.model.services().map(|(id, _)| id));
+        self.statistics.run(&counters, &self.tables.reals);
         Ok(())
     }
 }
@@ -433,16 +415,6 @@ fn inherited_neighbours(tables: &Tables) -> Neighbours {
             (crate::convert::ip(&real.address), resolved)
         })
         .collect()
-}
-
-fn add_counters(a: Counters, b: Counters) -> Counters {
-    Counters {
-        connections: a.connections.wrapping_add(b.connections),
-        in_packets: a.in_packets.wrapping_add(b.in_packets),
-        in_bytes: a.in_bytes.wrapping_add(b.in_bytes),
-        out_packets: a.out_packets.wrapping_add(b.out_packets),
-        out_bytes: a.out_bytes.wrapping_add(b.out_bytes),
-    }
 }
 
 /// What the client is told of a failure; the log has the causes.

@@ -1,6 +1,7 @@
 //! The owner of the director on tables of its own in the running kernel, without sockets and tasks. Needs root.
 
 use super::*;
+use abi::{Counters, Load};
 use abi::{FLOW_INACTIVE, Flow, FlowKey, Limits, REAL_AVAILABLE, REAL_RESOLVED, TcpState};
 use api::{Forwarding, Protocol, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tunnel};
 use kernel::Put;
@@ -160,9 +161,13 @@ fn a_real_server_deleted_and_added_again_is_the_same_one() {
     // Its line goes on, as that of its service.
     director.run_statistics().expect("statistics");
     assert_eq!(director.statistics.real(index).in_packets, 5);
-    assert_eq!(director.statistics.service(&service()).in_packets, 5);
+    let line = |director: &Director| {
+        let index = director.layout.service_index(&service()).expect("index");
+        director.statistics.service(index).in_packets
+    };
+    assert_eq!(line(&director), 5);
     assert_eq!(change(&mut director, vec![Change::Zero { service: None }]), [None]);
-    assert_eq!(director.statistics.service(&service()).in_packets, 0);
+    assert_eq!(line(&director), 0);
 }
 
 #[test]
@@ -185,7 +190,8 @@ fn an_index_given_up_takes_its_counts_along_but_not_its_packets() {
     assert_eq!(director.layout.identify(index), None, "given up");
     assert_eq!(director.maps().reals.get(index).expect("read"), Some(abi::Real::default()));
     director.run_statistics().expect("statistics");
-    assert_eq!(director.statistics.service(&service()).in_packets, 9, "the service keeps them");
+    let service_index = director.layout.service_index(&service()).expect("index");
+    assert_eq!(director.statistics.service(service_index).in_packets, 9, "the service keeps them");
 
     assert_eq!(change(&mut director, vec![add_real(4)]), [None]);
     assert_eq!(director.layout.real_index(&service(), &real(4)), Some(index), "used again");
@@ -216,13 +222,61 @@ fn a_change_that_cannot_be_saved_is_undone() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut director = with_three(&directory);
     let (generation, tables) = (director.generation, director.tables.clone());
-    // A directory in the place of the file that is written first.
-    std::fs::create_dir(directory.path().join("model.json.next")).expect("obstacle");
-    assert_eq!(change(&mut director, vec![delete_real(1)]), [Some(RefusalKind::Kernel)]);
-    assert_eq!((director.generation, director.model.reals_len()), (generation, 3));
-    let (read, _) = tables::read(director.maps()).expect("read");
-    assert_eq!((&read.services, &read.reals), (&director.tables.services, &director.tables.reals));
-    assert_eq!(read.reals, tables.reals);
+    let (model, layout) = (director.model.clone(), director.layout.clone());
+    let declared = director.declared.clone();
+    // Directories in the places of what is written first: the journal, and the whole.
+    for (obstacle, changes) in [
+        ("model.journal", vec![delete_real(1)]),
+        ("model.json.next", vec![delete_real(1), Change::Flush, add_service(), add_real(2)]),
+    ] {
+        let path = directory.path().join(obstacle);
+        std::fs::create_dir(&path).expect("obstacle");
+        let atomic = Changes { atomic: true, changes };
+        let refusals = director.change(&atomic).refusals;
+        assert!(refusals.iter().flatten().all(|refusal| refusal.kind == RefusalKind::Kernel), "{refusals:?}");
+        assert_eq!(refusals.iter().flatten().count(), atomic.changes.len());
+        assert_eq!((director.generation, &director.model), (generation, &model));
+        assert_eq!(director.declared, declared);
+        assert_eq!(director.layout, layout);
+        let (read, _) = tables::read(director.maps()).expect("read");
+        assert_eq!((&read.services, &read.reals), (&tables.services, &tables.reals));
+        assert_eq!((&read.slots, &read.vip_filter), (&tables.slots, &tables.vip_filter));
+        assert_eq!(director.tables, tables);
+        std::fs::remove_dir(&path).expect("remove");
+    }
+    assert_eq!(change(&mut director, vec![delete_real(1)]), [None]);
+    assert_eq!(director.model.reals_len(), 2);
+}
+
+#[test]
+fn what_the_kernel_refuses_in_the_middle_is_undone() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut director = with_three(&directory);
+    let (model, layout, tables) = (director.model.clone(), director.layout.clone(), director.tables.clone());
+    // Others fill the table of services, so that real servers and slots are written, and then the second service is not.
+    let (key, stray) = director.maps().services.entries().expect("entries")[0];
+    for port_be in 1..LIMITS.services_max as u16 {
+        director.maps().services.put(&abi::ServiceKey { port_be, ..key }, &stray, Put::Any).expect("put");
+    }
+    let other = ServiceId::Address { protocol: Protocol::Udp, address: [192, 0, 2, 2].into(), port: 53 };
+    let Change::AddService { spec, .. } = add_service() else { unreachable!("made above") };
+    let list = vec![delete_real(1), Change::AddService { service: other, spec }];
+    let refusals = director.change(&Changes { atomic: true, changes: list.clone() }).refusals;
+    assert!(refusals.iter().flatten().count() == 2, "{refusals:?}");
+    assert_eq!((&director.model, &director.layout, &director.tables), (&model, &layout, &tables));
+    assert_eq!(director.declared, model);
+    let read = |director: &Director| tables::read(director.maps()).expect("read").0;
+    assert_eq!((read(&director).reals, read(&director).slots), (tables.reals, tables.slots));
+    assert!(!director.unsure);
+    // Unsure of the kernel, it reads everything again before the next change, and throws out what is not declared.
+    director.unsure = true;
+    assert_eq!(change(&mut director, list), [None; 2]);
+    assert!(!director.unsure);
+    assert_eq!(read(&director).services, director.tables.services);
+    assert_eq!(director.tables.services.len(), 2);
 }
 
 /// A next hop behind the interface of this index.

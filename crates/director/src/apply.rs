@@ -11,7 +11,6 @@ use api::{
 };
 use cluster::{Cluster, Lines};
 use plan::{Model, describe, difference};
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds that a confirmation may take.
@@ -94,7 +93,11 @@ impl Director {
     /// Takes back what was not confirmed in time, or what made traffic much worse. To be called every two seconds.
     pub(crate) fn watch_trial(&mut self) {
         let look = self.look();
-        let servers: usize = self.health_view().services.iter().map(|it| it.reals.len()).sum();
+        let servers: usize = if self.trial.is_under_way() {
+            self.health_view().services.iter().map(|it| it.reals.len()).sum()
+        } else {
+            0
+        };
         let worse = self.trial.look(look, servers as u64);
         let pending = match self.history.pending() {
             Ok(Some(pending)) => pending,
@@ -210,14 +213,11 @@ impl Director {
     }
 
     fn look(&self) -> Look {
-        let counts = match self.verdicts() {
-            Ok(verdicts) => verdicts.verdicts.into_iter().map(|it| (it.number, it.packets)).collect(),
-            Err(error) => {
-                log_error("verdicts not read", &error);
-                BTreeMap::new()
-            }
-        };
-        let sum = |of: &[Verdict]| of.iter().filter_map(|it| counts.get(&it.number())).sum();
+        let counts = self.counted_verdicts().unwrap_or_else(|error| {
+            log_error("verdicts not read", &error);
+            Vec::new()
+        });
+        let sum = |of: &[Verdict]| of.iter().filter_map(|it| counts.get(it.number() as usize)).sum();
         Look {
             opened: sum(&[Verdict::ForwardNew, Verdict::ForwardOnePacket]),
             failed: sum(&[

@@ -6,9 +6,10 @@
 
 use crate::actor::{ActorError, Director, log_error};
 use abi::REAL_AVAILABLE;
-use api::{Change, HealthView, RealId, RealSpec, ServiceId};
+use api::{Change, HealthSpec, HealthView, RealHealth, RealId, RealSpec, ServiceId};
 use health::{Declared, DeclaredReal, Effect, Machine, Order, Outcome, ProbeId};
 use plan::{Layout, Model, ServiceEntry, Tables};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -59,32 +60,6 @@ impl Director {
         let is_stray = |real: &&RealId| declared.real(real).is_none() && fallback != Some(**real);
         let strays = effective.reals().map(|(real, _)| real).filter(is_stray);
         strays.map(|real| Change::DeleteReal { service: *service, real: *real }).collect()
-    }
-
-    /// The services that a list of changes may have changed something of.
-    pub(crate) fn touched(changes: &[Change], before: &Model) -> BTreeSet<ServiceId> {
-        let mut touched = BTreeSet::new();
-        for change in changes {
-            match change {
-                Change::AddService { service, .. }
-                | Change::EditService { service, .. }
-                | Change::DeleteService { service }
-                | Change::AddReal { service, .. }
-                | Change::EditReal { service, .. }
-                | Change::DeleteReal { service, .. }
-                | Change::SetHealth { service, .. }
-                | Change::SetRealHealth { service, .. }
-                | Change::SetDrain { service, .. } => drop(touched.insert(*service)),
-                Change::Flush => touched.extend(before.services().map(|(id, _)| *id)),
-                Change::Zero { .. }
-                | Change::SetPolicy { .. }
-                | Change::SetSetting { .. }
-                | Change::AddMark { .. }
-                | Change::DeleteMark { .. }
-                | Change::SetTimeouts { .. } => {}
-            }
-        }
-        touched
     }
 
     /// The probes that are due.
@@ -158,38 +133,46 @@ impl Director {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut next = self.model.clone();
-        for change in changes {
-            next.apply(change).map_err(ActorError::Effective)?;
+        let mut before = self.model.note();
+        let applied = changes.iter().try_for_each(|change| self.model.apply_noting(change, &mut before));
+        let touched = self.model.touched(&before);
+        let installed = applied.map_err(ActorError::Effective).and_then(|()| self.install_now(&touched));
+        if let Err(error) = installed {
+            self.model.undo(before);
+            return Err(error);
         }
-        self.install(&next)?;
-        self.model = next;
         self.count_changes(changes.iter());
         Ok(())
     }
 }
 
 /// What a change of the declaration means for the packet path, which has the second model; `None`: nothing.
-pub(crate) fn effective_change(declared: &Model, effective: &Model, change: &Change) -> Option<Change> {
+pub(crate) fn effective_change<'a>(
+    declared: &Model,
+    effective: &Model,
+    change: &'a Change,
+) -> Option<Cow<'a, Change>> {
     let now = |service: &ServiceId, real: &RealId| {
         effective.service(service).and_then(|entry| entry.real(real)).map(|it| it.spec.weight)
     };
     match change {
         Change::AddReal { service, real, spec } if is_checked(declared, service, real) => {
             // No work before its first pass.
-            Some(Change::AddReal { service: *service, real: *real, spec: RealSpec { weight: 0, ..*spec } })
+            let spec = RealSpec { weight: 0, ..*spec };
+            Some(Cow::Owned(Change::AddReal { service: *service, real: *real, spec }))
         }
         Change::EditReal { service, real, spec } => match now(service, real) {
             None => None,
             Some(weight) if is_checked(declared, service, real) => {
-                Some(Change::EditReal { service: *service, real: *real, spec: RealSpec { weight, ..*spec } })
+                let spec = RealSpec { weight, ..*spec };
+                Some(Cow::Owned(Change::EditReal { service: *service, real: *real, spec }))
             }
-            Some(_) => Some(change.clone()),
+            Some(_) => Some(Cow::Borrowed(change)),
         },
         Change::DeleteReal { service, real } if now(service, real).is_none() => None,
         // The packet path knows nothing of health, and there a fallback is a real server like others.
         Change::SetHealth { .. } | Change::SetRealHealth { .. } | Change::SetDrain { .. } => None,
-        _ => Some(change.clone()),
+        _ => Some(Cow::Borrowed(change)),
     }
 }
 
@@ -197,24 +180,33 @@ pub(crate) fn effective_change(declared: &Model, effective: &Model, change: &Cha
 /// tables of a former daemon; else real servers that must pass checks have no work yet.
 pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tables, adopted: bool) -> Model {
     let mut model = declared.clone();
+    let mut before = model.note();
     for (service, entry) in declared.services() {
-        let health = api::HealthSpec::default();
+        let mut changes = Vec::new();
         // What is there, within its ranges, cannot be refused; nor can a weight or a deletion below.
-        let _ = model.apply(&Change::SetHealth { service: *service, health });
+        if *entry.health() != HealthSpec::default() {
+            changes.push(Change::SetHealth { service: *service, health: HealthSpec::default() });
+        }
         for (real, it) in entry.reals().rev() {
-            let health = api::RealHealth::default();
-            let _ = model.apply(&Change::SetRealHealth { service: *service, real: *real, health });
+            if entry.real_health(real).is_some() {
+                let health = RealHealth::default();
+                changes.push(Change::SetRealHealth { service: *service, real: *real, health });
+            }
             if !is_checked(declared, service, real) {
                 continue;
             }
             let had = layout.real_index(service, real).and_then(|index| tables.reals.get(&index));
             let had = had.filter(|had| had.flags & REAL_AVAILABLE != 0).map(|had| had.weight);
             let weight = if adopted { had } else { Some(0) };
-            let change =
-                change_to(*service, *real, weight.map(|weight| RealSpec { weight, ..it.spec }), true);
-            if let Some(change) = change {
-                let _ = model.apply(&change);
-            }
+            changes.extend(change_to(
+                *service,
+                *real,
+                weight.map(|weight| RealSpec { weight, ..it.spec }),
+                true,
+            ));
+        }
+        for change in changes {
+            let _ = model.apply_noting(&change, &mut before);
         }
     }
     model

@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Longest request body in bytes: a configuration of some 100,000 real servers.
-const BODY_BYTES_MAX: usize = 64 << 20;
+/// Longest request body in bytes: a configuration of some 130,000 services and as many real servers.
+const BODY_BYTES_MAX: usize = 128 << 20;
 
 /// The routes.
 pub(crate) fn router(mailbox: Mailbox) -> Router {

@@ -23,6 +23,8 @@ mod explain;
 mod health;
 mod history;
 mod http;
+mod install;
+mod journal;
 mod listen;
 #[cfg(test)]
 mod masquerade_tests;
@@ -44,6 +46,7 @@ mod tables;
 mod templates;
 mod trial;
 mod view;
+mod watched;
 
 pub use actor::ActorError;
 pub use listen::ListenError;

@@ -18,11 +18,12 @@ use kernel::{AttachError, Datapath, TableError};
 use plan::Resolved;
 use runtime::clock::monotonic_coarse_ns;
 use runtime::signals::Shutdown;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// Between two slices of the sweep: at least, and at most. Counts of connections, which thresholds look at, are late by
@@ -169,7 +170,7 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
     let mut director = Director::new(datapath, state, plan_options)?;
     attach(&mut director.datapath, &options.interfaces).await?;
     let (neighbours, events) = Neighbours::start(Timing::default()).await?;
-    neighbours.watch(director.real_addresses()).await?;
+    neighbours.watch(director.watched.addresses()).await?;
     held.keep()?;
     tracing::info!(
         generation = director.generation,
@@ -277,10 +278,10 @@ async fn serve_api(
 /// The one task that owns the director.
 async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<(), Error> {
     let Started { mut director, interfaces, neighbours, mut events } = started;
-    let (watched, changed) = watch::channel(director.real_addresses());
     // A task of its own: waiting for the neighbour service here, while that waits for its events to be
     // taken here, would be for ever.
-    let watcher = AbortOnDrop(tokio::spawn(tell_neighbours(neighbours, changed)));
+    let to_tell = Arc::new(News::default());
+    let watcher = AbortOnDrop(tokio::spawn(tell_neighbours(neighbours, Arc::clone(&to_tell))));
     let mut sweep_at = Instant::now();
     let mut look = interval(LOOK_PERIOD);
     let mut statistics = interval(PERIOD);
@@ -290,7 +291,6 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
     let (mut probing, mut outcomes) = Probing::new();
     let mut probed = Vec::new();
     let mut batch = Vec::new();
-    let mut told = director.generation;
     loop {
         let probe_at = director.next_probe().map_or_else(|| Instant::now() + LOOK_PERIOD, Instant::from_std);
         tokio::select! {
@@ -315,6 +315,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
             _ = look.tick() => {
                 director.memory_changed(runtime::memory::free_pages());
                 attach_returned(&mut director.datapath, &interfaces);
+                director.tidy_state();
             }
             _ = statistics.tick() => {
                 if let Err(error) = director.run_statistics() {
@@ -323,16 +324,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 director.watch_trial();
             }
         }
-        // Only a change of the configuration changes them, and collecting them takes long when there are many.
-        if told != director.generation {
-            told = director.generation;
-            let addresses = director.real_addresses();
-            watched.send_if_modified(|old| {
-                let is_new = *old != addresses;
-                *old = addresses;
-                is_new
-            });
-        }
+        to_tell.add(director.watched.take_news());
         if watcher.0.is_finished() {
             return Err(Error::NeighboursEnded);
         }
@@ -345,11 +337,32 @@ fn sweep_pause(took: Duration) -> Duration {
     took.saturating_mul(SWEEP_SHARE).clamp(least, most)
 }
 
-/// Hands each new set of addresses to the neighbour service; sets that were overtaken are left out.
-async fn tell_neighbours(neighbours: Neighbours, mut changed: watch::Receiver<BTreeSet<IpAddr>>) {
-    while changed.changed().await.is_ok() {
-        let addresses = changed.borrow_and_update().clone();
-        if let Err(error) = neighbours.watch(addresses).await {
+/// What the neighbour service has not been told yet: addresses, and whether each is to be watched. There are never more
+/// than addresses that were watched or are to be.
+#[derive(Debug, Default)]
+struct News {
+    waiting: Mutex<BTreeMap<IpAddr, bool>>,
+    come: Notify,
+}
+
+impl News {
+    fn add(&self, news: BTreeMap<IpAddr, bool>) {
+        if !news.is_empty() {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(news);
+            self.come.notify_one();
+        }
+    }
+
+    fn take(&self) -> BTreeMap<IpAddr, bool> {
+        std::mem::take(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Hands news of addresses to the neighbour service.
+async fn tell_neighbours(neighbours: Neighbours, news: Arc<News>) {
+    loop {
+        news.come.notified().await;
+        if let Err(error) = neighbours.change(news.take()).await {
             log_error("addresses not watched", &error);
             return;
         }

@@ -1,17 +1,28 @@
-//! The configuration last accepted, on disk: a JSON file that is replaced as a whole.
+//! The configuration last accepted, on disk: `model.json`, which is replaced as a whole, and the journal of what was
+//! accepted since (`model.journal`, see [`crate::journal`]).
+//!
+//! A small change costs a record of the journal. When the journal has grown beyond the file it follows, the whole is
+//! written anew, and the journal begins again.
 
-use api::Changes;
+use crate::journal::{Base, Journal, Record, sync_directory_of};
+use api::{Change, Changes, Refusal};
 use plan::{Model, Options};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Version of the file.
-const VERSION: u32 = 1;
+/// Version of the file that is written. Since version 2 there may be a journal beside it.
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: u32 = 1;
+/// A journal of so many bytes is not yet worth a new whole file.
+const JOURNAL_BYTES_MIN: u64 = 1 << 20;
+/// How many times as long as the file it follows the journal may become, when there was no quiet moment to begin again.
+const JOURNAL_SHARE_MAX: u64 = 4;
 
 /// What the file holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Saved {
     version: u32,
     generation: u64,
@@ -42,41 +53,76 @@ pub enum StateError {
         source: serde_json::Error,
     },
     /// The file is of another version.
-    #[error("{} has version {found}, this director reads version {VERSION}", path.display())]
+    #[error("{} has version {found}, this director reads versions {VERSION_MIN} to {VERSION}", path.display())]
     Version {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u32,
     },
+    /// A line of the journal is spoilt, and it is not the last one.
+    #[error(
+        "line {line} of {} is damaged: restore it, or remove it to lose the changes in it and go by model.json alone",
+        path.display()
+    )]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// Which line, counted from 1.
+        line: usize,
+    },
+    /// A record of the journal is missing.
+    #[error(
+        "{} lacks change {generation}: restore it, or remove it to lose the changes in it and go by model.json alone",
+        path.display()
+    )]
+    Missing {
+        /// The journal.
+        path: PathBuf,
+        /// Number of the configuration that the record would lead to.
+        generation: u64,
+    },
+    /// The journal follows another configuration.
+    #[error(
+        "{} follows another model.json than the one beside it: restore both together, or remove it to go by model.json alone",
+        path.display()
+    )]
+    Stray {
+        /// The journal.
+        path: PathBuf,
+    },
     /// What it declares is refused now, mostly because limits are lower than they were.
-    #[error("{} cannot be applied (change {number} of its list)", path.display())]
+    #[error("{} cannot be applied (change {number} of its list {generation})", path.display())]
     Refused {
         /// The file.
         path: PathBuf,
+        /// Number of the configuration that the list leads to.
+        generation: u64,
         /// Which change, counted from 1.
         number: usize,
         /// Why.
         #[source]
-        source: api::Refusal,
+        source: Refusal,
     },
 }
 
-/// The file.
-#[derive(Clone, Debug)]
+/// The files.
+#[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
+    journal: Journal,
+    /// The whole configuration that is there, and its length in bytes; `None` when the next must be written whole.
+    base: Option<(Base, u64)>,
+    /// Whether there is a whole configuration of whatever version.
+    exists: bool,
 }
 
 impl StateFile {
-    /// The file in this directory, which is made if it is missing.
+    /// The files in this directory, which is made if it is missing.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self, StateError> {
-        std::fs::create_dir_all(directory).map_err(|source| StateError::File {
-            operation: "make the directory",
-            path: directory.to_owned(),
-            source,
-        })?;
-        Ok(Self { path: directory.join("model.json") })
+        std::fs::create_dir_all(directory).map_err(file_error("make the directory", directory))?;
+        let journal = Journal::at(directory.join("model.journal"));
+        Ok(Self { path: directory.join("model.json"), journal, base: None, exists: false })
     }
 
     /// Where it is.
@@ -85,34 +131,76 @@ impl StateFile {
     }
 
     /// The model and its generation; `None` when nothing was ever saved.
-    pub(crate) fn load(&self, options: Options) -> Result<Option<(Model, u64)>, StateError> {
+    pub(crate) fn load(&mut self, options: Options) -> Result<Option<(Model, u64)>, StateError> {
         let text = match std::fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.failed("read")(source)),
+            Err(source) => return Err(file_error("read", &self.path)(source)),
         };
         let saved: Saved = serde_json::from_slice(&text)
             .map_err(|source| StateError::Malformed { path: self.path.clone(), source })?;
-        if saved.version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&saved.version) {
             return Err(StateError::Version { path: self.path.clone(), found: saved.version });
         }
-        let mut model = Model::new(options);
-        for (at, change) in saved.configuration.changes.iter().enumerate() {
-            model.apply(change).map_err(|source| StateError::Refused {
-                path: self.path.clone(),
-                number: at + 1,
-                source,
-            })?;
+        self.exists = true;
+        let base = Base { generation: saved.generation, checksum: crc32fast::hash(&text) };
+        let whole = Record { generation: saved.generation, changes: saved.configuration.changes };
+        let mut records = vec![(self.path.clone(), whole)];
+        if saved.version == VERSION {
+            self.base = Some((base, text.len() as u64));
+            let path = self.path.with_extension("journal");
+            records.extend(self.journal.read(base)?.into_iter().map(|record| (path.clone(), record)));
         }
-        Ok(Some((model, saved.generation)))
+        let mut model = Model::new(options);
+        let mut reached = saved.generation;
+        for (path, Record { generation, changes }) in records {
+            let (refusals, _) = model.change(&changes, false);
+            let refused = refusals.into_iter().zip(1..).find_map(|(refusal, at)| Some((refusal?, at)));
+            if let Some((source, number)) = refused {
+                return Err(StateError::Refused { path, generation, number, source });
+            }
+            reached = generation;
+        }
+        Ok(Some((model, reached)))
+    }
+
+    /// Keeps changes that led to `model`: when it returns, they are on disk. After a crash there is the configuration
+    /// before them or the one after them.
+    ///
+    /// # Errors
+    /// Nothing was kept.
+    pub(crate) fn keep(
+        &mut self,
+        changes: &[&Change],
+        model: &Model,
+        generation: u64,
+    ) -> Result<(), StateError> {
+        let entries = model.services().len() + model.reals_len();
+        match self.base {
+            Some((base, bytes)) if changes.len() < entries => {
+                if self.journal.bytes() > bytes.max(JOURNAL_BYTES_MIN).saturating_mul(JOURNAL_SHARE_MAX) {
+                    return self.save(model, generation);
+                }
+                self.journal.append(base, generation, changes)
+            }
+            // A list as long as the whole, or nothing to follow.
+            _ => self.save(model, generation),
+        }
+    }
+
+    /// Whether the journal has grown so that the whole should be written anew ([`Self::save`]) at a quiet moment.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.base.is_some_and(|(_, bytes)| self.journal.bytes() > bytes.max(JOURNAL_BYTES_MIN))
     }
 
     /// Replaces the file; after a crash there is the old one or the new one.
-    pub(crate) fn save(&self, model: &Model, generation: u64) -> Result<(), StateError> {
-        let saved = Saved { version: VERSION, generation, configuration: model.to_changes() };
-        let mut text = serde_json::to_vec_pretty(&saved)
+    pub(crate) fn save(&mut self, model: &Model, generation: u64) -> Result<(), StateError> {
+        let text = whole(model, generation)
             .map_err(|source| StateError::Malformed { path: self.path.clone(), source })?;
-        text.push(b'\n');
+        if !self.exists {
+            // Somebody removed the configuration that it follows; it must not follow the new one.
+            self.journal.remove()?;
+        }
         let next = self.path.with_extension("json.next");
         let write = || -> io::Result<()> {
             let mut file = File::create(&next)?;
@@ -120,71 +208,39 @@ impl StateFile {
             file.sync_all()?;
             std::fs::rename(&next, &self.path)?;
             // The new name must be on disk too.
-            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+            sync_directory_of(&self.path)
         };
-        write().map_err(self.failed("write"))
+        // From here on it may be the new one that is there, whatever the answer.
+        self.base = None;
+        write().map_err(file_error("write", &self.path))?;
+        self.exists = true;
+        self.journal.overtaken();
+        self.base = Some((Base { generation, checksum: crc32fast::hash(&text) }, text.len() as u64));
+        Ok(())
     }
+}
 
-    fn failed(&self, operation: &'static str) -> impl FnOnce(io::Error) -> StateError {
-        let path = self.path.clone();
-        move |source| StateError::File { operation, path, source }
+/// The text of the file: JSON with a change on each line.
+fn whole(model: &Model, generation: u64) -> Result<Vec<u8>, serde_json::Error> {
+    let Changes { atomic, changes } = model.to_changes();
+    let mut text = format!(
+        "{{\"version\":{VERSION},\"generation\":{generation},\"configuration\":{{\"atomic\":{atomic},\"changes\":["
+    )
+    .into_bytes();
+    for (change, separator) in changes.iter().zip(std::iter::once("\n").chain(std::iter::repeat(",\n"))) {
+        text.extend_from_slice(separator.as_bytes());
+        serde_json::to_writer(&mut text, change)?;
     }
+    text.extend_from_slice(b"\n]}}\n");
+    Ok(text)
+}
+
+/// Names the file in an error.
+pub(crate) fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |source| StateError::File { operation, path, source }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use api::{Change, Protocol, SchedulerFlags, ServiceId, ServiceSpec, Timeouts};
-
-    fn model() -> Model {
-        let mut model = Model::new(Options::default());
-        let service = ServiceId::Address {
-            protocol: Protocol::Tcp,
-            address: "192.0.2.1".parse().expect("address"),
-            port: 80,
-        };
-        let spec = ServiceSpec {
-            scheduler: "wlc".to_owned(),
-            scheduler_flags: SchedulerFlags::default(),
-            persistence: None,
-            persistence_engine: None,
-            one_packet: false,
-        };
-        model.apply(&Change::AddService { service, spec }).expect("added");
-        let timeouts = Timeouts { tcp_s: 100, tcp_fin_s: 0, udp_s: 0 };
-        model.apply(&Change::SetTimeouts { timeouts }).expect("set");
-        model
-    }
-
-    #[test]
-    fn what_was_saved_is_read_back() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let file = StateFile::in_directory(&directory.path().join("a/b")).expect("directory");
-        assert!(file.load(Options::default()).expect("nothing yet").is_none());
-        let model = model();
-        file.save(&model, 41).expect("first");
-        file.save(&model, 42).expect("second");
-        assert_eq!(file.load(Options::default()).expect("read"), Some((model, 42)));
-    }
-
-    #[test]
-    fn a_spoilt_file_is_named_and_kept() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let file = StateFile::in_directory(directory.path()).expect("directory");
-        for (text, expected) in [
-            ("{\"version\": 1, \"gener", "cannot understand "),
-            (
-                "{\"version\":9,\"generation\":1,\"configuration\":{\"atomic\":true,\"changes\":[]}}",
-                "has version 9",
-            ),
-        ] {
-            std::fs::write(directory.path().join("model.json"), text).expect("write");
-            let error = file.load(Options::default()).expect_err("spoilt");
-            assert!(error.to_string().contains(expected), "{error}");
-        }
-        file.save(&model(), 1).expect("saved");
-        let limits = abi::Limits { services_max: 0, ..abi::Limits::default() };
-        let error = file.load(Options { limits, ..Options::default() }).expect_err("too many");
-        assert!(matches!(error, StateError::Refused { number: 2, .. }), "{error:?}");
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Pure: the caller brings the counters and the moment. Deliberately absent: reading them from the kernel.
 
+use abi::Real;
 use api::ServiceId;
 use plan::Layout;
 use std::collections::BTreeMap;
@@ -64,6 +65,9 @@ impl Estimate {
     }
 
     fn run(&mut self, total: Tally) {
+        if total == self.total && self.averages == [0; KINDS] {
+            return;
+        }
         for (((average, old), new), (shift, ..)) in
             self.averages.iter_mut().zip(self.total.0).zip(total.0).zip(PRECISION)
         {
@@ -106,102 +110,126 @@ impl Estimate {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct ServiceLine {
-    estimate: Estimate,
+    /// `None` until the first run says what is there already.
+    estimate: Option<Estimate>,
     /// Counters of real servers whose index was given up.
     past: Tally,
 }
 
-/// All lines.
+/// All lines, by the indices of services and real servers. The line of a service that is gone stays until another one has
+/// its index.
 #[derive(Debug, Default)]
 pub(crate) struct Statistics {
-    reals: BTreeMap<u32, Estimate>,
-    services: BTreeMap<ServiceId, ServiceLine>,
+    reals: Vec<Option<Estimate>>,
+    services: Vec<Option<ServiceLine>>,
+    /// Room for a run's sums.
+    sums: Vec<Tally>,
+}
+
+/// The entry of an index.
+fn at<T>(lines: &mut Vec<Option<T>>, index: u32) -> &mut Option<T> {
+    let index = index as usize;
+    if lines.len() <= index {
+        lines.resize_with(index + 1, || None);
+    }
+    &mut lines[index]
 }
 
 impl Statistics {
-    /// One run of the estimator. `counters` is by index of the real server; `services` are those to show.
-    pub(crate) fn run<'a>(
-        &mut self,
-        counters: &[abi::Counters],
-        layout: &Layout,
-        services: impl Iterator<Item = &'a ServiceId>,
-    ) {
-        let mut lines = BTreeMap::new();
-        for service in services {
-            let old = self.services.get(service).copied();
-            let past = old.map(|line| line.past).unwrap_or_default();
-            let mut sum = past;
-            for index in layout.reals_of(service) {
-                let total = total_at(counters, index);
-                sum.add(total);
-                self.reals.entry(index).or_insert_with(|| Estimate::starting_at(total)).run(total);
-            }
-            let mut line = old.unwrap_or_else(|| ServiceLine { estimate: Estimate::starting_at(sum), past });
-            line.estimate.run(sum);
-            lines.insert(*service, line);
+    /// Those of services that were there before: what they have counted is no burst.
+    pub(crate) fn of(services: impl Iterator<Item = u32>) -> Self {
+        let mut statistics = Self::default();
+        for index in services {
+            *at(&mut statistics.services, index) = Some(ServiceLine::default());
         }
-        self.services = lines;
+        statistics
+    }
+
+    /// One run of the estimator. `counters` is by index of the real server; `reals` says whose they are.
+    pub(crate) fn run(&mut self, counters: &[abi::Counters], reals: &BTreeMap<u32, Real>) {
+        self.sums.clear();
+        self.sums.resize(self.services.len(), Tally::default());
+        for (&index, real) in reals {
+            let total = counters.get(index as usize).copied().unwrap_or_default().into();
+            // Orphans have no service, and nobody shows them.
+            let Some(sum) = self.sums.get_mut(real.service as usize) else { continue };
+            sum.add(total);
+            at(&mut self.reals, index).get_or_insert_with(|| Estimate::starting_at(total)).run(total);
+        }
+        for (line, sum) in self.services.iter_mut().zip(&self.sums) {
+            let Some(line) = line else { continue };
+            let mut total = line.past;
+            total.add(*sum);
+            line.estimate.get_or_insert_with(|| Estimate::starting_at(total)).run(total);
+        }
     }
 
     /// A real server was added: its line starts at zero, `total` being what its counters hold now. One that was deleted
     /// and added again while its index was kept goes on, as in IPVS.
     pub(crate) fn add_real(&mut self, index: u32, total: abi::Counters) {
-        self.reals.entry(index).or_insert_with(|| Estimate::zeroed_at(total.into()));
+        at(&mut self.reals, index).get_or_insert_with(|| Estimate::zeroed_at(total.into()));
     }
 
-    /// A service was added: its line and those of its real servers start at zero, whatever real servers of a former life have counted.
-    pub(crate) fn add_service(&mut self, service: ServiceId, counters: &[abi::Counters], layout: &Layout) {
+    /// A service was added: its line and those of its real servers start at zero, whatever real servers of a former life have
+    /// counted. `counters` has those of its real servers.
+    pub(crate) fn add_service(
+        &mut self,
+        service: &ServiceId,
+        counters: &BTreeMap<u32, abi::Counters>,
+        layout: &Layout,
+    ) {
+        let Some(index) = layout.service_index(service) else { return };
         let mut sum = Tally::default();
-        for index in layout.reals_of(&service) {
-            let total = total_at(counters, index);
+        for real in layout.reals_of(service) {
+            let total = counters.get(&real).copied().unwrap_or_default().into();
             sum.add(total);
-            self.reals.insert(index, Estimate::zeroed_at(total));
+            *at(&mut self.reals, real) = Some(Estimate::zeroed_at(total));
         }
-        let estimate = Estimate::zeroed_at(sum);
-        self.services.insert(service, ServiceLine { estimate, past: Tally::default() });
+        let estimate = Some(Estimate::zeroed_at(sum));
+        *at(&mut self.services, index) = Some(ServiceLine { estimate, past: Tally::default() });
     }
 
-    /// The index of a deleted real server is given up; its service keeps what it has counted.
-    pub(crate) fn release_real(&mut self, index: u32, service: Option<ServiceId>, total: abi::Counters) {
-        self.reals.remove(&index);
-        if let Some(line) = service.and_then(|service| self.services.get_mut(&service)) {
+    /// The index of a deleted real server is given up; its service, by index, keeps what it has counted.
+    pub(crate) fn release_real(&mut self, index: u32, service: Option<u32>, total: abi::Counters) {
+        *at(&mut self.reals, index) = None;
+        let line = service.and_then(|service| self.services.get_mut(service as usize));
+        if let Some(Some(line)) = line {
             line.past.add(total.into());
         }
     }
 
     /// Zeroes a service and its real servers, or everything.
     pub(crate) fn zero(&mut self, service: Option<&ServiceId>, layout: &Layout) {
-        match service {
-            None => {
-                self.reals.values_mut().for_each(Estimate::zero);
-                self.services.values_mut().for_each(|line| line.estimate.zero());
-            }
-            Some(service) => {
-                if let Some(line) = self.services.get_mut(service) {
-                    line.estimate.zero();
-                }
-                for index in layout.reals_of(service) {
-                    if let Some(estimate) = self.reals.get_mut(&index) {
-                        estimate.zero();
-                    }
-                }
+        let Some(service) = service else {
+            self.reals.iter_mut().flatten().for_each(Estimate::zero);
+            self.services
+                .iter_mut()
+                .flatten()
+                .filter_map(|line| line.estimate.as_mut())
+                .for_each(Estimate::zero);
+            return;
+        };
+        let line = layout.service_index(service).and_then(|index| self.services.get_mut(index as usize));
+        if let Some(estimate) = line.and_then(|line| line.as_mut()?.estimate.as_mut()) {
+            estimate.zero();
+        }
+        for index in layout.reals_of(service) {
+            if let Some(Some(estimate)) = self.reals.get_mut(index as usize) {
+                estimate.zero();
             }
         }
     }
 
     /// The line of a real server.
     pub(crate) fn real(&self, index: u32) -> api::Counters {
-        self.reals.get(&index).map(Estimate::shown).unwrap_or_default()
+        self.reals.get(index as usize).copied().flatten().map(|line| line.shown()).unwrap_or_default()
     }
 
     /// The line of a service.
-    pub(crate) fn service(&self, service: &ServiceId) -> api::Counters {
-        self.services.get(service).map(|line| line.estimate.shown()).unwrap_or_default()
+    pub(crate) fn service(&self, index: u32) -> api::Counters {
+        let line = self.services.get(index as usize).copied().flatten();
+        line.and_then(|line| line.estimate).map(|line| line.shown()).unwrap_or_default()
     }
-}
-
-fn total_at(counters: &[abi::Counters], index: u32) -> Tally {
-    counters.get(index as usize).copied().unwrap_or_default().into()
 }
 
 #[cfg(test)]
@@ -252,7 +280,7 @@ mod tests {
         let total = abi::Counters { connections: 7, ..abi::Counters::default() };
         let mut statistics = Statistics::default();
         statistics.add_real(3, abi::Counters::default());
-        statistics.reals.get_mut(&3).expect("its line").run(total.into());
+        statistics.reals[3].as_mut().expect("its line").run(total.into());
         statistics.add_real(3, total);
         assert_eq!(statistics.real(3).connections, 7);
         statistics.release_real(3, None, total);

@@ -46,6 +46,8 @@ enum Phase {
 pub(crate) struct Sweep {
     recount: Recount,
     controls: Controls,
+    /// Of the tables that `controls` was told the services of.
+    version: Option<u64>,
     cursor: Cursor,
     phase: Phase,
     counting: Found,
@@ -68,15 +70,18 @@ impl Sweep {
     }
 
     /// Does one slice. At the end of a pass over all tables, tells which of `deleted` had no flows. `tables` is what
-    /// the maps hold.
+    /// the maps hold, with a number that is another whenever they are.
     pub(crate) fn slice(
         &mut self,
         maps: &Maps,
-        tables: &Tables,
+        (tables, version): (&Tables, u64),
         now_ns: u64,
         deleted: impl Iterator<Item = u32>,
     ) -> Result<Option<Pass>, TableError> {
-        self.controls.set_services(tables.services.values());
+        if self.version != Some(version) {
+            self.version = Some(version);
+            self.controls.set_services(tables.services.values());
+        }
         let mut looked_at = 0;
         while looked_at < SLICE_MAX {
             if self.phase == Phase::Embryonic && self.cursor == Cursor::Start {

@@ -33,7 +33,8 @@ fn busy_ns() -> u64 {
 fn pass(datapath: &Datapath, count: u32, now_ns: u64) -> u64 {
     let (mut sweep, tables) = (Sweep::default(), Tables::default());
     let begun = busy_ns();
-    while sweep.slice(datapath.tables(), &tables, now_ns, std::iter::empty()).expect("slice").is_none() {}
+    while sweep.slice(datapath.tables(), (&tables, 0), now_ns, std::iter::empty()).expect("slice").is_none() {
+    }
     (busy_ns() - begun) / u64::from(count)
 }
 

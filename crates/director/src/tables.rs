@@ -1,8 +1,14 @@
 //! Between the tables as values (`plan`) and the maps in the kernel.
 
-use abi::{Real, Slot};
-use kernel::{Put, TableError, Tables as Maps};
+use abi::Real;
+use kernel::{TableError, Tables as Maps};
 use plan::{Cursors, TableChange, Tables};
+use std::mem::discriminant;
+
+/// Changes done in one go at most; bounds the buffers.
+const RUN_MAX: usize = 4096;
+/// Entries read one by one at most; more of them are read as the range they are in.
+const SINGLE_MAX: usize = 64;
 
 /// Reads what a former daemon left: services, the slots they point at, real servers, settings, VIP filter, cursors.
 pub(crate) fn read(maps: &Maps) -> Result<(Tables, Cursors), TableError> {
@@ -25,65 +31,111 @@ pub(crate) fn read(maps: &Maps) -> Result<(Tables, Cursors), TableError> {
     };
     tables.vip_filter = words(&maps.vip_filter)?;
     tables.masquerade_filter = words(&maps.masquerade_filter)?;
-    let cursors = cursors(maps, &tables)?;
-    Ok((tables, cursors))
+    let cursors = (0..).zip(maps.cursors.get_range(0, maps.cursors.capacity())?);
+    Ok((tables, cursors.filter(|(_, cursor)| *cursor != 0).collect()))
 }
 
-/// The cursors of the services in these tables.
-pub(crate) fn cursors(maps: &Maps, tables: &Tables) -> Result<Cursors, TableError> {
+/// The cursors of these indices.
+pub(crate) fn cursors(maps: &Maps, indices: &[u32]) -> Result<Cursors, TableError> {
     let mut cursors = Cursors::new();
-    for service in tables.services.values() {
-        if let Some(cursor) = maps.cursors.get(service.index)? {
-            cursors.insert(service.index, cursor);
+    if indices.len() <= SINGLE_MAX {
+        for index in indices {
+            cursors.insert(*index, maps.cursors.get(*index)?.unwrap_or_default());
         }
+    } else if let (Some(first), Some(last)) = (indices.iter().min(), indices.iter().max()) {
+        cursors.extend((*first..).zip(maps.cursors.get_range(*first, last - first + 1)?));
     }
     Ok(cursors)
 }
 
-/// Does changes in order, in the kernel and in `present`, which is what the kernel has. After an error `present` is
-/// still that: changes before the one refused are in both.
-pub(crate) fn apply(maps: &Maps, present: &mut Tables, changes: &[TableChange]) -> Result<(), TableError> {
-    let mut at = 0;
-    while let Some(change) = changes.get(at) {
-        if let TableChange::PutSlot(start, _) = *change {
-            let run = slot_run(changes.get(at..).unwrap_or_default(), start);
-            maps.slots.put_range(start, &run)?;
-            for (index, slot) in (start..).zip(&run) {
-                present.slots.insert(index, *slot);
-            }
-            at += run.len();
-        } else {
-            apply_one(maps, change)?;
-            present.apply(change);
-            at += 1;
+/// Indices as runs: the first one and how many follow each other. They must be sorted.
+pub(crate) fn runs(indices: impl IntoIterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for index in indices {
+        match runs.last_mut() {
+            Some((start, len)) if *start + *len == index => *len += 1,
+            _ => runs.push((index, 1)),
         }
     }
-    Ok(())
+    runs
 }
 
-/// The slots at the front of the list whose indices follow each other: they are written in one go.
-fn slot_run(changes: &[TableChange], start: u32) -> Vec<Slot> {
-    let slots = (start..).zip(changes).map_while(|(index, change)| match change {
-        TableChange::PutSlot(at, slot) if *at == index => Some(*slot),
-        _ => None,
-    });
-    slots.collect()
+/// Changes were refused. What undoes those that were done, the last one first.
+pub(crate) struct Refused {
+    pub(crate) undo: Vec<TableChange>,
+    pub(crate) error: TableError,
 }
 
-fn apply_one(maps: &Maps, change: &TableChange) -> Result<(), TableError> {
-    match change {
-        TableChange::PutSettings(settings) => maps.settings.put(0, settings),
-        TableChange::PutReal(index, real) => maps.reals.put(*index, real),
-        TableChange::RemoveReal(index) => maps.reals.put(*index, &Real::default()),
-        TableChange::PutSlot(index, slot) => maps.slots.put(*index, slot),
-        // Nothing points at it any more.
-        TableChange::RemoveSlot(_) => Ok(()),
-        TableChange::PutService(key, service) => maps.services.put(key, service, Put::Any),
-        TableChange::RemoveService(key) => maps.services.delete(key).map(drop),
-        TableChange::PutVipFilter(word, bits) => maps.vip_filter.put(*word, bits),
-        TableChange::RemoveVipFilter(word) => maps.vip_filter.put(*word, &0),
-        TableChange::PutMasqueradeFilter(word, bits) => maps.masquerade_filter.put(*word, bits),
-        TableChange::RemoveMasqueradeFilter(word) => maps.masquerade_filter.put(*word, &0),
+/// Does changes in order, in the kernel and in `present`, which is what the kernel has. Gives the changes that undo them,
+/// the last one first.
+pub(crate) fn apply(
+    maps: &Maps,
+    present: &mut Tables,
+    changes: &[TableChange],
+) -> Result<Vec<TableChange>, Refused> {
+    let mut undo = Vec::with_capacity(changes.len());
+    let mut rest = changes;
+    while let Some(first) = rest.first() {
+        let same = |change: &&TableChange| discriminant(*change) == discriminant(first);
+        let (run, after) = rest.split_at(rest.iter().take(RUN_MAX).take_while(same).count());
+        // Before it is tried: one that is refused in the middle is partly done, and undoing the other part does no harm.
+        undo.extend(run.iter().map(|change| present.inverse(change)));
+        if let Err(error) = apply_run(maps, run) {
+            undo.reverse();
+            return Err(Refused { undo, error });
+        }
+        run.iter().for_each(|change| present.apply(change));
+        rest = after;
+    }
+    undo.reverse();
+    Ok(undo)
+}
+
+/// Does changes of one kind.
+fn apply_run(maps: &Maps, run: &[TableChange]) -> Result<(), TableError> {
+    let (mut reals, mut slots, mut services) = (Rows::default(), Rows::default(), Rows::default());
+    let (mut vips, mut masqueraded) = (Rows::default(), Rows::default());
+    let mut gone = Vec::new();
+    for change in run {
+        match *change {
+            TableChange::PutSettings(ref settings) => maps.settings.put(0, settings)?,
+            TableChange::PutReal(index, real) => reals.push(index, real),
+            TableChange::RemoveReal(index) => reals.push(index, Real::default()),
+            TableChange::PutSlot(index, slot) => slots.push(index, slot),
+            // Nothing points at it any more.
+            TableChange::RemoveSlot(_) => {}
+            TableChange::PutService(key, service) => services.push(key, service),
+            TableChange::RemoveService(key) => gone.push(key),
+            TableChange::PutVipFilter(word, bits) => vips.push(word, bits),
+            TableChange::RemoveVipFilter(word) => vips.push(word, 0),
+            TableChange::PutMasqueradeFilter(word, bits) => masqueraded.push(word, bits),
+            TableChange::RemoveMasqueradeFilter(word) => masqueraded.push(word, 0),
+        }
+    }
+    maps.reals.put_batch(&reals.keys, &reals.values)?;
+    maps.slots.put_batch(&slots.keys, &slots.values)?;
+    maps.services.put_batch(&services.keys, &services.values)?;
+    maps.vip_filter.put_batch(&vips.keys, &vips.values)?;
+    maps.masquerade_filter.put_batch(&masqueraded.keys, &masqueraded.values)?;
+    maps.services.delete_batch(&gone).map(drop)
+}
+
+/// Rows of a table to be written.
+struct Rows<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K, V> Default for Rows<K, V> {
+    fn default() -> Self {
+        Self { keys: Vec::new(), values: Vec::new() }
+    }
+}
+
+impl<K, V> Rows<K, V> {
+    fn push(&mut self, key: K, value: V) {
+        self.keys.push(key);
+        self.values.push(value);
     }
 }
 
@@ -92,11 +144,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_that_follow_each_other_go_together() {
-        let slot = |real| Slot { real, weight: 1 };
-        let put = |index, real| TableChange::PutSlot(index, slot(real));
-        let changes = [put(5, 1), put(6, 2), put(8, 3), TableChange::RemoveSlot(9)];
-        assert_eq!(slot_run(&changes, 5), [slot(1), slot(2)]);
-        assert_eq!(slot_run(&changes[2..], 8), [slot(3)]);
+    fn indices_that_follow_each_other_are_one_run() {
+        assert_eq!(runs([]), []);
+        assert_eq!(runs([3, 4, 5, 7, 9, 10]), [(3, 3), (7, 1), (9, 2)]);
     }
 }

@@ -52,6 +52,11 @@ impl Trial {
         self.begun = Some((usual, now));
     }
 
+    /// Whether one is tried.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// It was confirmed or taken back.
     pub(crate) fn end(&mut self) {
         self.begun = None;

@@ -68,7 +68,8 @@ impl Director {
                     counters: index.map(|index| self.statistics.real(index)).unwrap_or_default(),
                 });
             }
-            let counters = self.statistics.service(id);
+            let index = self.layout.service_index(id);
+            let counters = index.map(|index| self.statistics.service(index)).unwrap_or_default();
             services.push(ServiceView { id: *id, spec: entry.spec().clone(), counters, reals });
         }
         Ok(Services {
@@ -78,11 +79,15 @@ impl Director {
         })
     }
 
+    /// What the packet path counted, by number of the verdict; the commonest one is not among it.
+    pub(crate) fn counted_verdicts(&self) -> Result<Vec<u64>, TableError> {
+        self.datapath.tables().verdicts.fold_range(0, abi::VERDICTS_MAX, u64::wrapping_add)
+    }
+
     /// Packets by verdict. The packet path does not count those of known flows: they are the packets of the real servers less
     /// those counted under another forwarding verdict.
     pub(crate) fn verdicts(&self) -> Result<Verdicts, TableError> {
-        let maps = self.datapath.tables();
-        let mut counts = maps.verdicts.fold_range(0, abi::VERDICTS_MAX, u64::wrapping_add)?;
+        let mut counts = self.counted_verdicts()?;
         let packets: u64 = self.counters()?.iter().map(|counters| counters.in_packets).sum();
         let at = |verdict: Verdict| verdict.number() as usize;
         let counted = Verdict::ALL.into_iter().filter(|verdict| verdict.is_counted_forward());

@@ -2,7 +2,10 @@
 
 mod support;
 
-use api::{Applied, ApplyRequest, Change, Changes, History, Plan, RollbackRequest, Services};
+use api::{
+    Applied, ApplyRequest, Change, Changes, History, Outcomes, Plan, Protocol, RollbackRequest, ServiceId,
+    Services,
+};
 use nix::sys::signal::Signal;
 use runtime::control::ControlError;
 use std::collections::BTreeSet;
@@ -250,6 +253,66 @@ fn a_kill_at_any_step_of_an_apply_leaves_the_old_or_the_new_configuration() {
         }
     }
     assert_eq!(outcomes.len(), 2, "it was killed before and after");
+}
+
+/// Whether it has the second real server, and the time-out of TCP.
+fn second_server(declared: &Changes) -> (bool, u32) {
+    let has = |change: &Change| matches!(change, Change::AddReal { real, .. } if *real == support::real(1));
+    let tcp_s = declared.changes.iter().find_map(|change| match change {
+        Change::SetTimeouts { timeouts } => Some(timeouts.tcp_s),
+        _ => None,
+    });
+    (declared.changes.iter().any(has), tcp_s.expect("time-outs"))
+}
+
+#[test]
+fn a_kill_at_any_step_of_a_small_change_leaves_the_old_or_the_new_configuration() {
+    if let Err(reason) = testkit::need_bpf().and_then(|()| testkit::need_tool("strace")) {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(2);
+    let mut daemon = lab.start();
+    // Others, so that the change is less than the whole, and is a record of the journal.
+    let other = |port| {
+        let Change::AddService { spec, .. } = add_service() else { unreachable!("made there") };
+        let address = [192, 0, 2, 77].into();
+        Change::AddService { service: ServiceId::Address { protocol: Protocol::Tcp, address, port }, spec }
+    };
+    let changes = [add_service(), add_real()].into_iter().chain((1..=10).map(other)).collect();
+    let outcomes: Outcomes =
+        daemon.client.post("/v1/changes", &Changes { atomic: true, changes }).expect("an answer");
+    assert!(outcomes.refusals.iter().all(Option::is_none), "{outcomes:?}");
+    let (service, real) = (support::service(), support::real(1));
+    let mut seen = BTreeSet::new();
+    for (call, most) in [("pwrite64", 9), ("fdatasync", 9)] {
+        for number in 1..most {
+            let before = second_server(&declared(&daemon));
+            let after = (!before.0, before.1 + 1);
+            let second = if after.0 {
+                Change::AddReal { service, real, spec: support::real_spec() }
+            } else {
+                Change::DeleteReal { service, real }
+            };
+            let timeouts = api::Timeouts { tcp_s: after.1, tcp_fin_s: 0, udp_s: 0 };
+            let changes = Changes { atomic: true, changes: vec![second, Change::SetTimeouts { timeouts }] };
+            let mut strace = kill_at(daemon.child.id(), call, number);
+            let answer = daemon.client.post::<_, Outcomes>("/v1/changes", &changes);
+            if answer.is_ok() && !ended_soon(&mut daemon) {
+                drop((strace.kill(), strace.wait()));
+                break;
+            }
+            drop((daemon.child.wait(), strace.wait()));
+            daemon = lab.start();
+            let now = declared(&daemon);
+            let has = second_server(&now);
+            let step = format!("{call} {number}");
+            assert!(has == before || has == after, "{step}: {has:?} is neither {before:?} nor {after:?}");
+            assert!(has == after || answer.is_err(), "{step}: what was answered holds");
+            assert_eq!(balanced(&daemon), wanted(&now), "{step}: packets go as is declared");
+            seen.insert(has == after);
+        }
+    }
+    assert_eq!(seen.len(), 2, "it was killed before and after");
 }
 
 /// Whether the daemon ends within a moment.

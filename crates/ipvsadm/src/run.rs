@@ -12,9 +12,9 @@ use crate::save::save_text;
 use crate::texts::{refusal_text, timeouts_text};
 use api::{Change, Connection, Refusal, Services};
 
-/// Most changes sent in one request; keeps a request below the 64 MiB that the director takes. What is in one request is
+/// Most changes sent in one request; keeps a request below the 128 MiB that the director takes. What is in one request is
 /// compiled, put into the kernel and saved at once.
-pub const CHANGES_PER_REQUEST_MAX: usize = 131_072;
+pub const CHANGES_PER_REQUEST_MAX: usize = 262_144;
 
 /// The director gave no usable answer. Displays as the whole cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -102,7 +102,11 @@ impl Loads {
     /// # Errors
     /// [`TableError`] when the kernel refuses.
     pub fn get_range(&self, start: u32, len: u32) -> Result<Vec<Load>, TableError> {
-        self.array.get_range(start, len)
+        if self.mapping.is_none() {
+            return self.array.get_range(start, len);
+        }
+        let end = start.saturating_add(len).min(self.capacity());
+        (start..end).map(|index| Ok(self.get(index)?.unwrap_or_default())).collect()
     }
 
     /// Adds to the load at an index. Past the end nothing happens.
@@ -145,6 +149,14 @@ impl Loads {
             overloaded: load.overloaded,
         };
         self.array.put(index, &load)
+    }
+
+    /// Sets so many loads from `start` on to zero. Only where no flow can be (fresh indices).
+    ///
+    /// # Errors
+    /// [`TableError`], E2BIG past the end.
+    pub fn clear_range(&self, start: u32, len: u32) -> Result<(), TableError> {
+        self.array.put_range(start, &vec![Load::default(); len as usize])
     }
 
     /// Sets the load at an index. Only where no packet path runs (tests) or no flow can be (a fresh index).

@@ -83,6 +83,20 @@ impl<V: Pod> Array<V> {
         Ok(bytes.chunks_exact(size_of::<V>()).map(bytemuck::pod_read_unaligned).collect())
     }
 
+    /// Writes values wherever they belong, in batches; `indices` and `values` go in pairs. Readers may see some before
+    /// others.
+    ///
+    /// # Errors
+    /// [`TableError`], E2BIG past the end; what came before is written.
+    pub fn put_batch(&self, indices: &[u32], values: &[V]) -> Result<(), TableError> {
+        for (indices, values) in indices.chunks(BATCH_MAX).zip(values.chunks(BATCH_MAX)) {
+            self.map
+                .update_batch(bytemuck::cast_slice(indices), bytemuck::cast_slice(values), indices.len())
+                .map_err(|source| self.map.error("write to", source))?;
+        }
+        Ok(())
+    }
+
     /// Writes values from `start` on, in batches. Readers may see some before others.
     ///
     /// # Errors

@@ -82,8 +82,9 @@ impl Layout {
                 }
             }
             let placed = Placed { index: service.index, reals, laid: Some(laid), edited: false };
-            layout.services.insert(id, Arc::new(placed));
+            layout.set_service(id, Some(Arc::new(placed)));
         }
+        layout.forget_steps();
         Ok(layout)
     }
 
@@ -100,7 +101,8 @@ impl Layout {
         let Some(service) = by_index.get(&real.service) else {
             let flags = real.flags & !abi::REAL_AVAILABLE;
             // Its service's index is free now and may become another's.
-            self.owners.insert(index, Owner::Orphan(Real { flags, service: NO_SERVICE, ..*real }));
+            let orphan = Owner::Orphan(Real { flags, service: NO_SERVICE, ..*real });
+            self.set_owner(index, Some(orphan));
             return Ok(());
         };
         let id = RealId { address: ip_address(&real.address), port: u16::from_be(real.port_be) };
@@ -108,7 +110,7 @@ impl Layout {
         if reals.entry(real.service).or_default().insert(id, placed).is_some() {
             return Err(AdoptError::Twice(id, real.service));
         }
-        self.owners.insert(index, Owner::Known(*service, id));
+        self.set_owner(index, Some(Owner::Known(*service, id)));
         Ok(())
     }
 

@@ -2,7 +2,11 @@
 //!
 //! Only a service whose real servers, weights or scheduler changed is laid anew, in slots nobody uses; all
 //! others keep their slots, and their rings go on undisturbed.
+//!
+//! This is the whole way, for the start and for whoever wants to be sure. [`crate::recompile`] goes the same way for what
+//! a change touched, and must come to the same.
 
+use crate::counted::Counted;
 use crate::layout::{Laid, Layout, LayoutFull, Owner, Placed, PlacedReal};
 use crate::model::{Model, RealEntry, ServiceEntry};
 use crate::ring::{self, Entry, RingState};
@@ -87,6 +91,8 @@ pub fn compile(
     };
     let masquerade_filter = masquerade_filter(&tables.reals);
     let tables = Tables { masquerade_filter, ..tables };
+    next.counted = Counted::of(&tables);
+    next.forget_steps();
     *layout = next;
     Ok(Compiled { tables, new_reals })
 }
@@ -96,28 +102,28 @@ impl Layout {
     fn retire(&mut self, model: &Model) {
         let gone = |id: &&ServiceId| model.service(id).is_none();
         let ids: Vec<ServiceId> = self.services.keys().filter(gone).copied().collect();
-        for id in ids {
-            let Some(placed) = self.services.get_mut(&id) else { continue };
-            if placed.laid.is_none() {
-                continue;
-            }
-            let placed = Arc::make_mut(placed);
-            placed.reals.values_mut().for_each(|real| real.present = false);
-            let laid = placed.laid.take();
-            let (index, is_empty) = (placed.index, placed.reals.is_empty());
-            if let Some(laid) = laid {
-                self.spans.give_back(laid.ring);
-                self.spans.give_back(laid.pool);
-            }
-            if is_empty {
-                self.services.remove(&id);
-                self.waiting_services.push(index);
-            }
+        ids.iter().for_each(|id| self.retire_one(id));
+    }
+
+    /// Does it for one service, which the model no longer has.
+    pub(crate) fn retire_one(&mut self, id: &ServiceId) {
+        let Some(placed) = self.services.get(id) else { return };
+        let Some(laid) = &placed.laid else { return };
+        let (ring, pool) = (laid.ring, laid.pool);
+        let mut placed = Placed { laid: None, ..Placed::clone(placed) };
+        placed.reals.values_mut().for_each(|real| real.present = false);
+        self.give_span(ring);
+        self.give_span(pool);
+        if placed.reals.is_empty() {
+            self.give_service_index(placed.index);
+            self.set_service(*id, None);
+        } else {
+            self.set_service(*id, Some(Arc::new(placed)));
         }
     }
 
     /// Gives a service its indices, and slots if it needs new ones.
-    fn place(
+    pub(crate) fn place(
         &mut self,
         id: &ServiceId,
         entry: &ServiceEntry,
@@ -128,8 +134,7 @@ impl Layout {
         let mut placed = match self.services.get(id) {
             Some(placed) => Arc::clone(placed),
             None => {
-                let max = self.limits.services_max;
-                let index = self.service_indices.take().ok_or(LayoutFull::Services { max })?;
+                let index = self.take_service_index()?;
                 Arc::new(Placed { index, reals: BTreeMap::new(), laid: None, edited: false })
             }
         };
@@ -149,7 +154,7 @@ impl Layout {
             let placed = Arc::make_mut(&mut placed);
             (placed.laid, placed.edited) = (Some(laid), false);
         }
-        self.services.insert(*id, placed);
+        self.set_service(*id, Some(placed));
         Ok(())
     }
 
@@ -179,12 +184,11 @@ impl Layout {
                     Arc::make_mut(placed).reals.insert(*real, revived);
                 }
                 None => {
-                    let max = self.limits.reals_max;
-                    let index = self.real_indices.take().ok_or(LayoutFull::Reals { max })?;
+                    let index = self.take_real_index()?;
                     Arc::make_mut(placed)
                         .reals
                         .insert(*real, PlacedReal { index, present: true, translated: false });
-                    self.owners.insert(index, Owner::Known(*id, *real));
+                    self.set_owner(index, Some(Owner::Known(*id, *real)));
                     new_reals.push(index);
                 }
             }
@@ -238,11 +242,11 @@ impl Layout {
     ) -> Result<Span, LayoutFull> {
         match before {
             Some((span, same)) if same == slots => return Ok(span),
-            Some((span, _)) => self.spans.give_back(span),
+            Some((span, _)) => self.give_span(span),
             None => {}
         }
         let needed = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        self.spans.take(needed).ok_or(LayoutFull::Slots {
+        self.take_span(needed).ok_or_else(|| LayoutFull::Slots {
             max: self.limits.slots_max,
             service: *id,
             needed,
@@ -269,7 +273,8 @@ pub(crate) fn address(address: IpAddr) -> Address {
     }
 }
 
-fn settings(model: &Model) -> Settings {
+/// The settings, but for the switches that follow from the services.
+pub(crate) fn settings(model: &Model) -> Settings {
     const SECOND_NS: u64 = 1_000_000_000;
     let options = model.options();
     let Timeouts { tcp_s, tcp_fin_s, udp_s } = model.timeouts();
@@ -326,20 +331,24 @@ fn slots(layout: &Layout) -> BTreeMap<u32, Slot> {
 }
 
 fn reals(layout: &Layout, model: &Model, neighbours: &Neighbours) -> BTreeMap<u32, Real> {
-    let row = |owner: &Owner| match owner {
-        Owner::Orphan(real) => Some(*real),
-        Owner::Known(service, id) => {
-            let placed = layout.services.get(service)?;
-            let translated = placed.reals.get(id).is_some_and(|real| real.translated);
-            let service = model.service(service);
-            let entry = service.and_then(|entry| entry.real(id));
-            let mut real = real_row(placed.index, id, entry.map(|entry| &entry.spec), neighbours);
-            real.flags |= if translated { REAL_TRANSLATED } else { 0 };
-            real.flags |= service.map_or(0, |service| policy_flags(&model.policy(service), real.method));
-            Some(real)
-        }
+    let row = |(index, owner): (&u32, &Owner)| Some((*index, real(layout, model, neighbours, owner)?));
+    layout.owners.iter().filter_map(row).collect()
+}
+
+/// The row of a real server.
+pub(crate) fn real(layout: &Layout, model: &Model, neighbours: &Neighbours, owner: &Owner) -> Option<Real> {
+    let (service, id) = match owner {
+        Owner::Orphan(real) => return Some(*real),
+        Owner::Known(service, id) => (service, id),
     };
-    layout.owners.iter().filter_map(|(index, owner)| Some((*index, row(owner)?))).collect()
+    let placed = layout.services.get(service)?;
+    let translated = placed.reals.get(id).is_some_and(|real| real.translated);
+    let service = model.service(service);
+    let entry = service.and_then(|entry| entry.real(id));
+    let mut real = real_row(placed.index, id, entry.map(|entry| &entry.spec), neighbours);
+    real.flags |= if translated { REAL_TRANSLATED } else { 0 };
+    real.flags |= service.map_or(0, |service| policy_flags(&model.policy(service), real.method));
+    Some(real)
 }
 
 /// What a service's policy means for its real servers, deleted ones included: on them alone it depends what

@@ -60,6 +60,59 @@ fn keyed<K: Ord + Copy, V: PartialEq + Copy>(old: &BTreeMap<K, V>, new: &BTreeMa
     difference
 }
 
+/// The difference that a few keys make: their new values, `None` for none.
+fn patched<K: Ord + Copy, V: PartialEq + Copy>(
+    old: &BTreeMap<K, V>,
+    patch: BTreeMap<K, Option<V>>,
+) -> Difference<K, V> {
+    let mut difference = Difference { put: Vec::new(), removed: Vec::new() };
+    for (key, value) in patch {
+        match (old.get(&key), value) {
+            (Some(before), Some(value)) if *before == value => {}
+            (_, Some(value)) => difference.put.push((key, value)),
+            (Some(_), None) => difference.removed.push(key),
+            (None, None) => {}
+        }
+    }
+    difference
+}
+
+/// New values of some rows; `None` for a row that goes.
+#[derive(Debug, Default)]
+pub(crate) struct Patch {
+    pub(crate) settings: Settings,
+    pub(crate) reals: BTreeMap<u32, Option<Real>>,
+    pub(crate) slots: BTreeMap<u32, Option<Slot>>,
+    pub(crate) services: BTreeMap<ServiceKey, Option<Service>>,
+    pub(crate) vip_filter: BTreeMap<u32, Option<u64>>,
+    pub(crate) masquerade_filter: BTreeMap<u32, Option<u64>>,
+}
+
+impl Patch {
+    /// The changes of `old` that it means, as [`diff`] would give them.
+    pub(crate) fn diff(self, old: &Tables) -> Vec<TableChange> {
+        let differences = Differences {
+            settings: (old.settings != self.settings).then_some(self.settings),
+            reals: patched(&old.reals, self.reals),
+            slots: patched(&old.slots, self.slots),
+            services: patched(&old.services, self.services),
+            vip_filter: patched(&old.vip_filter, self.vip_filter),
+            masquerade_filter: patched(&old.masquerade_filter, self.masquerade_filter),
+        };
+        differences.in_order(old)
+    }
+}
+
+/// What turns one set of tables into another.
+struct Differences {
+    settings: Option<Settings>,
+    reals: Difference<u32, Real>,
+    slots: Difference<u32, Slot>,
+    services: Difference<ServiceKey, Service>,
+    vip_filter: Difference<u32, u64>,
+    masquerade_filter: Difference<u32, u64>,
+}
+
 /// The changes that turn `old` into `new`, in the order they must be done: settings, filter of
 /// masqueraded real servers, real servers, slots, services, VIP filter; then what goes, in reverse. A real server that ceases to be available does so after
 /// the services have stopped choosing it.
@@ -67,38 +120,45 @@ fn keyed<K: Ord + Copy, V: PartialEq + Copy>(old: &BTreeMap<K, V>, new: &BTreeMa
 /// The slots of `new` must not be ones that a service of `old` uses otherwise; [`crate::compile`] sees to it.
 #[must_use]
 pub fn diff(old: &Tables, new: &Tables) -> Vec<TableChange> {
-    let mut changes = Vec::new();
-    if old.settings != new.settings {
-        changes.push(TableChange::PutSettings(Box::new(new.settings)));
+    let differences = Differences {
+        settings: (old.settings != new.settings).then_some(new.settings),
+        reals: keyed(&old.reals, &new.reals),
+        slots: keyed(&old.slots, &new.slots),
+        services: keyed(&old.services, &new.services),
+        vip_filter: keyed(&old.vip_filter, &new.vip_filter),
+        masquerade_filter: keyed(&old.masquerade_filter, &new.masquerade_filter),
+    };
+    differences.in_order(old)
+}
+
+impl Differences {
+    fn in_order(self, old: &Tables) -> Vec<TableChange> {
+        let mut changes = Vec::new();
+        changes.extend(self.settings.map(|settings| TableChange::PutSettings(Box::new(settings))));
+        let is_available = |real: &Real| real.flags & REAL_AVAILABLE != 0;
+        let (leaving, coming): (Vec<_>, Vec<_>) =
+            self.reals.put.into_iter().partition(|(index, real)| {
+                old.reals.get(index).is_some_and(is_available) && !is_available(real)
+            });
+
+        let put_real = |(index, real)| TableChange::PutReal(index, real);
+        let (slots, services, vip_filter) = (self.slots, self.services, self.vip_filter);
+        let masqueraded = self.masquerade_filter;
+        let put_masqueraded = |(word, bits)| TableChange::PutMasqueradeFilter(word, bits);
+        changes.extend(masqueraded.put.into_iter().map(put_masqueraded));
+        changes.extend(coming.into_iter().map(put_real));
+        changes.extend(slots.put.into_iter().map(|(index, slot)| TableChange::PutSlot(index, slot)));
+        changes.extend(services.put.into_iter().map(|(key, service)| TableChange::PutService(key, service)));
+        changes.extend(vip_filter.put.into_iter().map(|(word, bits)| TableChange::PutVipFilter(word, bits)));
+
+        changes.extend(vip_filter.removed.into_iter().map(TableChange::RemoveVipFilter));
+        changes.extend(services.removed.into_iter().map(TableChange::RemoveService));
+        changes.extend(slots.removed.into_iter().map(TableChange::RemoveSlot));
+        changes.extend(leaving.into_iter().map(put_real));
+        changes.extend(masqueraded.removed.into_iter().map(TableChange::RemoveMasqueradeFilter));
+        changes.extend(self.reals.removed.into_iter().map(TableChange::RemoveReal));
+        changes
     }
-    let reals = keyed(&old.reals, &new.reals);
-    let slots = keyed(&old.slots, &new.slots);
-    let services = keyed(&old.services, &new.services);
-    let vip_filter = keyed(&old.vip_filter, &new.vip_filter);
-
-    let masqueraded = keyed(&old.masquerade_filter, &new.masquerade_filter);
-
-    let is_available = |real: &Real| real.flags & REAL_AVAILABLE != 0;
-    let (leaving, coming): (Vec<_>, Vec<_>) = reals
-        .put
-        .into_iter()
-        .partition(|(index, real)| old.reals.get(index).is_some_and(is_available) && !is_available(real));
-
-    let put_real = |(index, real)| TableChange::PutReal(index, real);
-    let put_masqueraded = |(word, bits)| TableChange::PutMasqueradeFilter(word, bits);
-    changes.extend(masqueraded.put.into_iter().map(put_masqueraded));
-    changes.extend(coming.into_iter().map(put_real));
-    changes.extend(slots.put.into_iter().map(|(index, slot)| TableChange::PutSlot(index, slot)));
-    changes.extend(services.put.into_iter().map(|(key, service)| TableChange::PutService(key, service)));
-    changes.extend(vip_filter.put.into_iter().map(|(word, bits)| TableChange::PutVipFilter(word, bits)));
-
-    changes.extend(vip_filter.removed.into_iter().map(TableChange::RemoveVipFilter));
-    changes.extend(services.removed.into_iter().map(TableChange::RemoveService));
-    changes.extend(slots.removed.into_iter().map(TableChange::RemoveSlot));
-    changes.extend(leaving.into_iter().map(put_real));
-    changes.extend(masqueraded.removed.into_iter().map(TableChange::RemoveMasqueradeFilter));
-    changes.extend(reals.removed.into_iter().map(TableChange::RemoveReal));
-    changes
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! api::Change -> Model::apply -> Model -> compile -> Tables -> diff -> [TableChange] -> (kernel)
+//!                                Model -> recompile ------------------------^
 //! ```
+//!
+//! [`recompile`] comes to the same for the price of what a change touched.
 //!
 //! Everything here is a value: no clock, no I/O, no kernel. [`compile`] never sees the kernel, and whoever
 //! applies the changes never sees the [`Model`]. What must survive from one compilation to the next (which
@@ -13,8 +16,10 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod before;
 mod check;
 mod compile;
+mod counted;
 mod describe;
 mod diff;
 mod difference;
@@ -23,6 +28,8 @@ mod layout;
 mod marks;
 mod model;
 mod options;
+mod ordered;
+mod recompile;
 pub mod ring;
 mod services;
 mod setting;
@@ -36,6 +43,7 @@ mod properties;
 mod samples;
 
 pub use adopt::AdoptError;
+pub use before::{Before, Touched};
 pub use compile::{Compiled, Cursors, Neighbours, Resolved, compile, scheduler_of};
 pub use describe::{Description, describe};
 pub use diff::{TableChange, diff};
@@ -44,5 +52,6 @@ pub use health::health_check;
 pub use layout::{Layout, LayoutFull, RealIdentity};
 pub use model::{Model, RealEntry, ServiceEntry};
 pub use options::{Options, TIMEOUT_S_MAX};
+pub use recompile::{Recompiled, recompile};
 pub use ring::mh::TableSize;
 pub use tables::Tables;

@@ -3,10 +3,12 @@
 //! The model says what is present. It does not know indices, neighbours, flows or counters: a real server
 //! that is deleted and added again is the same one again only to the [`crate::Layout`].
 
+use crate::before::Before;
 use crate::check;
 use crate::health;
 use crate::marks::Marks;
 use crate::options::Options;
+use crate::ordered::Ordered;
 use crate::setting::{self, Chosen};
 use crate::supported;
 use api::{
@@ -15,18 +17,20 @@ use api::{
 };
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The declared configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     options: Options,
-    services: IndexMap<ServiceId, ServiceEntry>,
-    reals: usize,
-    timeouts: Timeouts,
+    /// Shared, so that what a change found can be kept at no price.
+    pub(crate) services: Ordered<ServiceId, Arc<ServiceEntry>>,
+    pub(crate) reals: usize,
+    pub(crate) timeouts: Timeouts,
     /// Choices of policy for services that left them open.
-    policy: PolicyChoices,
-    settings: Chosen,
-    marks: Marks,
+    pub(crate) policy: PolicyChoices,
+    pub(crate) settings: Chosen,
+    pub(crate) marks: Marks,
     /// Free pages of memory, as far as the settings ask for them; not declared.
     free_pages: u64,
 }
@@ -104,7 +108,7 @@ impl Model {
         let timeouts = Timeouts { tcp_s: 900, tcp_fin_s: 120, udp_s: 300 };
         Self {
             options,
-            services: IndexMap::new(),
+            services: Ordered::default(),
             reals: 0,
             timeouts,
             policy: PolicyChoices::default(),
@@ -166,13 +170,13 @@ impl Model {
 
     /// The services in the order they were added.
     pub fn services(&self) -> impl ExactSizeIterator<Item = (&ServiceId, &ServiceEntry)> {
-        self.services.iter()
+        self.services.iter().map(|(id, entry)| (id, &**entry))
     }
 
     /// One service.
     #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&ServiceEntry> {
-        self.services.get(id)
+        self.services.get(id).map(|entry| &**entry)
     }
 
     /// Number of real servers over all services.
@@ -195,7 +199,7 @@ impl Model {
                 .map(|(name, value)| Change::SetSetting { name: (*name).to_owned(), value: *value }),
         );
         changes.extend(self.marks().map(|Mark { matched, mark }| Change::AddMark { matched, mark }));
-        for (&service, entry) in &self.services {
+        for (&service, entry) in self.services.iter() {
             changes.push(Change::AddService { service, spec: entry.spec.clone() });
             changes.extend(policy(Some(service), entry.policy));
             for (&real, &RealEntry { spec, last_weight }) in &entry.reals {
@@ -220,65 +224,102 @@ impl Model {
     /// # Errors
     /// A refusal by the rules of IPVS or of this release; the model is then as before.
     pub fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+        let mut before = Before::of(self);
+        self.apply_noting(change, &mut before)
+    }
+
+    /// Begins to note what changes find ([`Self::apply_noting`]).
+    #[must_use]
+    pub fn note(&self) -> Before {
+        Before::of(self)
+    }
+
+    /// Applies one change and notes what was there before it: what [`Self::undo`] goes by, and [`crate::recompile`].
+    ///
+    /// # Errors
+    /// A refusal by the rules of IPVS or of this release; the model is then as before.
+    pub fn apply_noting(&mut self, change: &Change, before: &mut Before) -> Result<(), Refusal> {
         match change {
-            Change::AddService { service, spec } => self.add_service(service, spec),
-            Change::EditService { service, spec } => self.edit_service(service, spec),
-            Change::DeleteService { service } => self.delete_service(service),
+            Change::AddService { service, spec } => self.add_service(service, spec, before),
+            Change::EditService { service, spec } => self.edit_service(service, spec, before),
+            Change::DeleteService { service } => self.delete_service(service, before),
             Change::Flush => {
-                self.services.clear();
-                self.reals = 0;
+                self.flush(before);
                 Ok(())
             }
-            Change::AddReal { service, real, spec } => self.add_real(service, real, spec),
-            Change::EditReal { service, real, spec } => self.edit_real(service, real, spec),
-            Change::DeleteReal { service, real } => self.delete_real(service, real),
+            Change::AddReal { service, real, spec } => self.add_real(service, real, spec, before),
+            Change::EditReal { service, real, spec } => self.edit_real(service, real, spec, before),
+            Change::DeleteReal { service, real } => self.delete_real(service, real, before),
             Change::Zero { service } => match service {
                 Some(id) if !self.services.contains_key(id) => Err(no_such_service(id)),
                 _ => Ok(()),
             },
             Change::SetPolicy { service, forget, choices } => {
-                self.set_policy(service.as_ref(), *forget, *choices)
+                self.set_policy(service.as_ref(), *forget, *choices, before)
             }
             Change::SetSetting { name, value } => self.set_setting(name, *value),
             Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
-            Change::SetHealth { service, health } => self.set_health(service, health),
-            Change::SetRealHealth { service, real, health } => self.set_real_health(service, real, health),
-            Change::SetDrain { service, real, drain } => {
-                let entry = self.services.get(service).ok_or_else(|| no_such_service(service))?;
-                let now = entry.real_health(real).cloned().unwrap_or_default();
-                self.set_real_health(service, real, &RealHealth { drain: *drain, ..now })
+            Change::SetHealth { service, health } => self.set_health(service, health, before),
+            Change::SetRealHealth { service, real, health } => {
+                self.set_real_health(service, real, health, before)
             }
-            Change::AddMark { matched, mark } => self.add_mark(*matched, *mark),
-            Change::DeleteMark { matched } => self.marks.delete(matched),
+            Change::SetDrain { service, real, drain } => {
+                let entry = self.service(service).ok_or_else(|| no_such_service(service))?;
+                let now = entry.real_health(real).cloned().unwrap_or_default();
+                self.set_real_health(service, real, &RealHealth { drain: *drain, ..now }, before)
+            }
+            Change::AddMark { matched, mark } => self.add_mark(*matched, *mark, before),
+            Change::DeleteMark { matched } => {
+                let mark = self.marks.get(matched);
+                self.marks.delete(matched)?;
+                before.note_mark(*matched, mark);
+                Ok(())
+            }
         }
     }
 
     /// Applies a list in order and says what became of each change. In an atomic list one refusal undoes
     /// everything, and the other changes report [`RefusalKind::Aborted`].
     pub fn apply_all(&mut self, changes: &Changes) -> Vec<Option<Refusal>> {
-        if !changes.atomic {
-            return changes.changes.iter().map(|change| self.apply(change).err()).collect();
-        }
-        let mut next = self.clone();
-        let refused = changes
-            .changes
-            .iter()
-            .enumerate()
-            .find_map(|(place, change)| next.apply(change).err().map(|refusal| (place, refusal)));
-        let Some((refused_place, refusal)) = refused else {
-            *self = next;
-            return vec![None; changes.changes.len()];
-        };
-        let aborted = Refusal::new(
-            RefusalKind::Aborted,
-            format!("not done: change {} of the same atomic list was refused", refused_place + 1),
-        );
-        let mut refusals = vec![Some(aborted); changes.changes.len()];
-        refusals[refused_place] = Some(refusal);
-        refusals
+        self.change(&changes.changes, changes.atomic).0
     }
 
-    fn add_service(&mut self, id: &ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
+    /// Does the same, and tells what was there before.
+    pub fn change(&mut self, changes: &[Change], atomic: bool) -> (Vec<Option<Refusal>>, Before) {
+        let mut before = Before::of(self);
+        let mut refusals = Vec::with_capacity(changes.len());
+        for change in changes {
+            let refusal = self.apply_noting(change, &mut before).err();
+            let ends = atomic && refusal.is_some();
+            refusals.push(refusal);
+            if ends {
+                self.undo(before);
+                return (aborted(refusals, changes.len()), Before::of(self));
+            }
+        }
+        (refusals, before)
+    }
+
+    /// The entry of a service to be changed; what it was is noted.
+    fn entry(&mut self, id: &ServiceId, before: &mut Before) -> Option<&mut ServiceEntry> {
+        before.note_service(id, &self.services);
+        self.services.get_mut(id).map(Arc::make_mut)
+    }
+
+    fn flush(&mut self, before: &mut Before) {
+        for (id, _) in self.services.iter() {
+            before.note_service(id, &self.services);
+        }
+        self.services.clear();
+        self.reals = 0;
+    }
+
+    fn add_service(
+        &mut self,
+        id: &ServiceId,
+        spec: &ServiceSpec,
+        before: &mut Before,
+    ) -> Result<(), Refusal> {
         if self.services.contains_key(id) {
             return Err(Refusal::new(RefusalKind::ServiceExists, format!("service {id} already exists")));
         }
@@ -295,7 +336,8 @@ impl Model {
             health: HealthSpec::default(),
             real_health: BTreeMap::new(),
         };
-        self.services.insert(*id, entry);
+        before.note_service(id, &self.services);
+        self.services.push(*id, Arc::new(entry));
         Ok(())
     }
 
@@ -305,35 +347,51 @@ impl Model {
         check::limit("services_max", "services and ports with a mark", entries, max)
     }
 
-    fn add_mark(&mut self, matched: MarkMatch, mark: u32) -> Result<(), Refusal> {
+    fn add_mark(&mut self, matched: MarkMatch, mark: u32, before: &mut Before) -> Result<(), Refusal> {
         check::marked_address(matched.address)?;
-        let mut next = self.marks.clone();
-        next.add(matched, mark)?;
-        self.check_services(self.services.len() + next.len())?;
-        self.marks = next;
+        self.marks.add(matched, mark)?;
+        if let Err(refusal) = self.check_services(self.services.len() + self.marks.len()) {
+            self.marks.set(matched, None);
+            return Err(refusal);
+        }
+        before.note_mark(matched, None);
         Ok(())
     }
 
-    fn edit_service(&mut self, id: &ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
-        let entry = self.services.get_mut(id).ok_or_else(|| no_such_service(id))?;
+    fn edit_service(
+        &mut self,
+        id: &ServiceId,
+        spec: &ServiceSpec,
+        before: &mut Before,
+    ) -> Result<(), Refusal> {
+        let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
         let scheduler = check::names(spec)?;
         check::persistence(id, spec)?;
         if scheduler == Scheduler::Mh {
             check::mh_reals(id, entry.reals.len(), &self.options)?;
         }
-        entry.spec = spec.clone();
-        entry.scheduler = scheduler;
+        if let Some(entry) = self.entry(id, before) {
+            entry.spec = spec.clone();
+            entry.scheduler = scheduler;
+        }
         Ok(())
     }
 
-    fn delete_service(&mut self, id: &ServiceId) -> Result<(), Refusal> {
-        let entry = self.services.shift_remove(id).ok_or_else(|| no_such_service(id))?;
+    fn delete_service(&mut self, id: &ServiceId, before: &mut Before) -> Result<(), Refusal> {
+        before.note_service(id, &self.services);
+        let (_, entry) = self.services.remove(id).ok_or_else(|| no_such_service(id))?;
         self.reals -= entry.reals.len();
         Ok(())
     }
 
-    fn add_real(&mut self, service: &ServiceId, id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
-        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
+    fn add_real(
+        &mut self,
+        service: &ServiceId,
+        id: &RealId,
+        spec: &RealSpec,
+        before: &mut Before,
+    ) -> Result<(), Refusal> {
+        let entry = self.service(service).ok_or_else(|| no_such_service(service))?;
         check::real_family(service, id, spec)?;
         check::real_numbers(id, spec)?;
         if entry.reals.contains_key(id) {
@@ -358,41 +416,57 @@ impl Model {
         }
         let max = self.options.limits.reals_max;
         check::limit("reals_max", "real servers over all services", self.reals + 1, max)?;
-        entry.reals.insert(*id, RealEntry { spec: *spec, last_weight: spec.weight });
-        self.reals += 1;
-        Ok(())
-    }
-
-    fn edit_real(&mut self, service: &ServiceId, id: &RealId, spec: &RealSpec) -> Result<(), Refusal> {
-        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
-        check::real_family(service, id, spec)?;
-        check::real_numbers(id, spec)?;
-        let real = entry.reals.get_mut(id).ok_or_else(|| no_such_real(service, id))?;
-        supported::real(id, spec)?;
-        check::real_tunnel(id, spec)?;
-        check::real_port(service, id, spec)?;
-        real.spec = *spec;
-        if spec.weight != 0 {
-            real.last_weight = spec.weight;
+        if let Some(entry) = self.entry(service, before) {
+            entry.reals.insert(*id, RealEntry { spec: *spec, last_weight: spec.weight });
+            self.reals += 1;
         }
         Ok(())
     }
 
-    fn delete_real(&mut self, service: &ServiceId, id: &RealId) -> Result<(), Refusal> {
-        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
-        entry.reals.shift_remove(id).ok_or_else(|| no_such_real(service, id))?;
-        entry.real_health.remove(id);
-        self.reals -= 1;
+    fn edit_real(
+        &mut self,
+        service: &ServiceId,
+        id: &RealId,
+        spec: &RealSpec,
+        before: &mut Before,
+    ) -> Result<(), Refusal> {
+        let entry = self.service(service).ok_or_else(|| no_such_service(service))?;
+        check::real_family(service, id, spec)?;
+        check::real_numbers(id, spec)?;
+        entry.real(id).ok_or_else(|| no_such_real(service, id))?;
+        supported::real(id, spec)?;
+        check::real_tunnel(id, spec)?;
+        check::real_port(service, id, spec)?;
+        before.note_edited(service);
+        if let Some(real) = self.entry(service, before).and_then(|entry| entry.reals.get_mut(id)) {
+            real.spec = *spec;
+            if spec.weight != 0 {
+                real.last_weight = spec.weight;
+            }
+        }
         Ok(())
     }
 
-    fn set_health(&mut self, id: &ServiceId, spec: &HealthSpec) -> Result<(), Refusal> {
-        let entry = self.services.get_mut(id).ok_or_else(|| no_such_service(id))?;
+    fn delete_real(&mut self, service: &ServiceId, id: &RealId, before: &mut Before) -> Result<(), Refusal> {
+        let entry = self.service(service).ok_or_else(|| no_such_service(service))?;
+        entry.real(id).ok_or_else(|| no_such_real(service, id))?;
+        if let Some(entry) = self.entry(service, before) {
+            entry.reals.shift_remove(id);
+            entry.real_health.remove(id);
+            self.reals -= 1;
+        }
+        Ok(())
+    }
+
+    fn set_health(&mut self, id: &ServiceId, spec: &HealthSpec, before: &mut Before) -> Result<(), Refusal> {
+        let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
         health::check_spec(id, spec)?;
         if let Some(fallback) = spec.fallback {
             check_fallback(id, entry, fallback, &self.options)?;
         }
-        entry.health = spec.clone();
+        if let Some(entry) = self.entry(id, before) {
+            entry.health = spec.clone();
+        }
         Ok(())
     }
 
@@ -401,16 +475,19 @@ impl Model {
         service: &ServiceId,
         id: &RealId,
         spec: &RealHealth,
+        before: &mut Before,
     ) -> Result<(), Refusal> {
-        let entry = self.services.get_mut(service).ok_or_else(|| no_such_service(service))?;
+        let entry = self.service(service).ok_or_else(|| no_such_service(service))?;
         if !entry.reals.contains_key(id) {
             return Err(no_such_real(service, id));
         }
         health::check_checks(service, spec.checks.as_deref().unwrap_or_default())?;
-        if *spec == RealHealth::default() {
-            entry.real_health.remove(id);
-        } else {
-            entry.real_health.insert(*id, spec.clone());
+        if let Some(entry) = self.entry(service, before) {
+            if *spec == RealHealth::default() {
+                entry.real_health.remove(id);
+            } else {
+                entry.real_health.insert(*id, spec.clone());
+            }
         }
         Ok(())
     }
@@ -420,9 +497,10 @@ impl Model {
         service: Option<&ServiceId>,
         forget: bool,
         choices: PolicyChoices,
+        before: &mut Before,
     ) -> Result<(), Refusal> {
         let policy = match service {
-            Some(id) => &mut self.services.get_mut(id).ok_or_else(|| no_such_service(id))?.policy,
+            Some(id) => &mut self.entry(id, before).ok_or_else(|| no_such_service(id))?.policy,
             None => &mut self.policy,
         };
         *policy = if forget { choices } else { choices.or(*policy) };
@@ -475,6 +553,17 @@ fn check_fallback(
         check::mh_reals(service, entry.reals.len() + 1, options)?;
     }
     Ok(())
+}
+
+/// The answers to an atomic list that ended with a refusal.
+fn aborted(mut refusals: Vec<Option<Refusal>>, len: usize) -> Vec<Option<Refusal>> {
+    let aborted = Refusal::new(
+        RefusalKind::Aborted,
+        format!("not done: change {} of the same atomic list was refused", refusals.len()),
+    );
+    refusals.iter_mut().filter(|it| it.is_none()).for_each(|it| *it = Some(aborted.clone()));
+    refusals.resize(len, Some(aborted));
+    refusals
 }
 
 fn no_such_service(id: &ServiceId) -> Refusal {

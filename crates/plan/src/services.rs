@@ -4,6 +4,7 @@
 //! exact service [`ip_vs_ctl.c`, `ip_vs_service_find`], which is kept under a key that no packet has: a later daemon
 //! finds all services there, and their indices.
 
+use crate::before::Touched;
 use crate::compile::{address, scheduler_number};
 use crate::layout::Layout;
 use crate::model::{Model, ServiceEntry};
@@ -13,7 +14,7 @@ use abi::{
 };
 use api::{Family, Mark, MarkMatch, Placement, Ports, Protocol, Scheduler, ServiceId};
 use forward::schedule::added::{self, Kind, Ring};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// In the protocol of a key: an exact service whose place a mark has taken.
 pub(crate) const OVERRIDDEN: u16 = 0x8000;
@@ -33,8 +34,72 @@ fn home(id: &ServiceId) -> ServiceKey {
 }
 
 /// Whether packets find a service under this key.
-fn is_found(key: &ServiceKey) -> bool {
+pub(crate) fn is_found(key: &ServiceKey) -> bool {
     key.protocol != 0 && key.protocol & OVERRIDDEN == 0
+}
+
+/// Whether a service under a key that is found is FTP's.
+pub(crate) fn is_ftp(key: &ServiceKey, service: &Service) -> bool {
+    key.port_be == FTP.to_be() && key.protocol == u16::from(Protocol::Tcp.number()) && service.mark == 0
+}
+
+/// Whether a key that is found is for every port.
+pub(crate) fn is_port_zero(key: &ServiceKey) -> bool {
+    key.port_be == 0
+}
+
+/// The places that touched services and matches may have changed, whether there is a service of that place or not.
+/// `table` is what there was before.
+pub(crate) fn places(
+    model: &Model,
+    touched: &Touched,
+    table: &BTreeMap<ServiceKey, Service>,
+) -> BTreeSet<ServiceId> {
+    let mut places = touched.services.clone();
+    let of_mark = |id: &ServiceId| match *id {
+        ServiceId::Fwmark { mark, family } => Some((mark, family)),
+        ServiceId::Address { .. } => None,
+    };
+    let matches = touched.services.iter().filter_map(of_mark).flat_map(|(mark, family)| {
+        model.marks.of_mark(mark).filter(move |matched| Family::of(matched.address) == family)
+    });
+    for &MarkMatch { protocol, address: vip, ports } in matches.chain(&touched.marks) {
+        let id = |port| ServiceId::Address { protocol, address: vip, port };
+        match ports {
+            Ports::Range { first, last } => places.extend((first..=last).map(id)),
+            Ports::Any => {
+                let address = address(vip);
+                let at = |port_be, protocol| ServiceKey { address, port_be, protocol };
+                let same = table.range(at(0, 0)..=at(u16::MAX, u16::MAX)).map(|(key, _)| key);
+                let same = same.filter(|key| key.protocol == u16::from(protocol.number()));
+                places.extend(same.map(|key| id(u16::from_be(key.port_be))));
+                places.insert(id(0));
+            }
+        }
+    }
+    places
+}
+
+/// The rows of a place: of a mark the one it stands under; of an address and port the one that packets find, and the
+/// one where an exact service stands aside for a mark.
+pub(crate) fn rows(
+    layout: &Layout,
+    model: &Model,
+    place: &ServiceId,
+) -> impl Iterator<Item = (ServiceKey, Option<Service>)> + use<> {
+    let of = |id: &ServiceId| service(layout, model, id, model.service(id)?);
+    let key = home(place);
+    let own = of(place);
+    let ServiceId::Address { protocol, address: vip, port } = *place else {
+        return std::iter::once((key, own)).chain(None);
+    };
+    let marked = |mark| of(&ServiceId::Fwmark { mark, family: Family::of(vip) });
+    let any = MarkMatch { protocol, address: vip, ports: Ports::Any };
+    let any = || model.marks.get(&any).filter(|_| port == 0 || own.is_some());
+    let by_mark =
+        model.marks.of_port(protocol, vip, port).and_then(marked).or_else(|| any().and_then(marked));
+    let aside = ServiceKey { protocol: key.protocol | OVERRIDDEN, ..key };
+    std::iter::once((key, by_mark.or(own))).chain(Some((aside, by_mark.and(own))))
 }
 
 /// The table of services.
@@ -122,13 +187,12 @@ fn flags(entry: &ServiceEntry, placement: Placement) -> u16 {
 
 /// The switches that say which look-ups may find something.
 pub(crate) fn switches(table: &BTreeMap<ServiceKey, Service>) -> u32 {
-    let tcp = u16::from(Protocol::Tcp.number());
     let mut switches = 0;
     for (key, service) in table.iter().filter(|(key, _)| is_found(key)) {
-        if key.port_be == FTP.to_be() && key.protocol == tcp && service.mark == 0 {
+        if is_ftp(key, service) {
             switches |= SETTING_FTP;
         }
-        if key.port_be == 0 {
+        if is_port_zero(key) {
             switches |= SETTING_PORT_ZERO;
         }
     }

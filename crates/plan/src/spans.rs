@@ -7,7 +7,7 @@ use abi::Span;
 use std::collections::BTreeMap;
 
 /// Free and waiting slots of the table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spans {
     /// Start and length of each free run; runs never touch.
     free: BTreeMap<u32, u32>,
@@ -54,6 +54,18 @@ impl Spans {
     pub(crate) fn give_back(&mut self, span: Span) {
         if span.len > 0 {
             self.waiting.push(span);
+        }
+    }
+
+    /// What [`Self::give_back`] was given last stays where it is.
+    pub(crate) fn keep_last(&mut self) {
+        self.waiting.pop();
+    }
+
+    /// A span that was taken is free at once: the kernel never heard of it.
+    pub(crate) fn put_back(&mut self, span: Span) {
+        if span.len > 0 {
+            self.join(span);
         }
     }
 

@@ -62,6 +62,41 @@ impl Tables {
         }
     }
 
+    /// The change that undoes this one, which has not been done yet.
+    #[must_use]
+    pub fn inverse(&self, change: &TableChange) -> TableChange {
+        let real = |index| match self.reals.get(&index) {
+            Some(real) => TableChange::PutReal(index, *real),
+            None => TableChange::RemoveReal(index),
+        };
+        let slot = |index| match self.slots.get(&index) {
+            Some(slot) => TableChange::PutSlot(index, *slot),
+            None => TableChange::RemoveSlot(index),
+        };
+        let service = |key| match self.services.get(&key) {
+            Some(service) => TableChange::PutService(key, *service),
+            None => TableChange::RemoveService(key),
+        };
+        let vip = |word| match self.vip_filter.get(&word) {
+            Some(bits) => TableChange::PutVipFilter(word, *bits),
+            None => TableChange::RemoveVipFilter(word),
+        };
+        let masquerade = |word| match self.masquerade_filter.get(&word) {
+            Some(bits) => TableChange::PutMasqueradeFilter(word, *bits),
+            None => TableChange::RemoveMasqueradeFilter(word),
+        };
+        match *change {
+            TableChange::PutSettings(_) => TableChange::PutSettings(Box::new(self.settings)),
+            TableChange::PutReal(index, _) | TableChange::RemoveReal(index) => real(index),
+            TableChange::PutSlot(index, _) | TableChange::RemoveSlot(index) => slot(index),
+            TableChange::PutService(key, _) | TableChange::RemoveService(key) => service(key),
+            TableChange::PutVipFilter(word, _) | TableChange::RemoveVipFilter(word) => vip(word),
+            TableChange::PutMasqueradeFilter(word, _) | TableChange::RemoveMasqueradeFilter(word) => {
+                masquerade(word)
+            }
+        }
+    }
+
     /// The slots of a span, in order; `None` if one is missing.
     #[must_use]
     pub fn span(&self, span: Span) -> Option<Vec<Slot>> {

@@ -13,13 +13,19 @@
 //! machine replaced by another under the same address must not look lost in between. Unknown and Gone entries
 //! are asked for again with growing pauses.
 //!
+//! What happens costs the targets that it concerns, however many there are beside them.
+//!
 //! `now` is a monotonic time since any fixed point.
 
 use crate::interface::Interface;
 use crate::mac::MacAddress;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+/// The first and the last address in the order of addresses.
+const LOWEST: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const HIGHEST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
 
 /// Where packets to an address go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +61,7 @@ pub struct NeighbourEvent {
 }
 
 /// The first step towards a watched address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// Interface packets leave by.
     pub interface_index: u32,
@@ -152,6 +158,8 @@ struct Target {
     ask_due: Option<Duration>,
     pause: Duration,
     told: Option<Resolved>,
+    /// When it is looked at next; its place in [`Machine::due`].
+    due: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +174,10 @@ struct Link {
 pub struct Machine {
     timing: Timing,
     targets: BTreeMap<IpAddr, Target>,
+    /// Every target by when it is looked at next.
+    due: BTreeSet<(Duration, IpAddr)>,
+    /// Targets by their first step.
+    by_path: BTreeSet<(Path, IpAddr)>,
     links: BTreeMap<u32, Link>,
     actions: Vec<Action>,
 }
@@ -174,47 +186,74 @@ impl Machine {
     /// A machine that watches nothing yet.
     #[must_use]
     pub fn new(timing: Timing) -> Self {
-        Self { timing, targets: BTreeMap::new(), links: BTreeMap::new(), actions: Vec::new() }
+        Self {
+            timing,
+            targets: BTreeMap::new(),
+            due: BTreeSet::new(),
+            by_path: BTreeSet::new(),
+            links: BTreeMap::new(),
+            actions: Vec::new(),
+        }
     }
 
     /// Watches exactly these addresses from now on. Those watched before keep their state; no event is told
     /// for those dropped.
     pub fn watch(&mut self, addresses: &[IpAddr], now: Duration) {
-        self.targets.retain(|address, _| addresses.contains(address));
-        for address in addresses {
-            self.targets.entry(*address).or_insert(Target {
-                way: None,
-                entry: Entry::Unknown,
-                route_due: now,
-                ask_due: None,
-                pause: self.timing.retry_min,
-                told: None,
-            });
+        let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+        let dropped: Vec<IpAddr> =
+            self.targets.keys().filter(|address| !wanted.contains(address)).copied().collect();
+        dropped.into_iter().for_each(|address| self.forget(address));
+        wanted.into_iter().for_each(|address| self.start(address, now));
+    }
+
+    /// Watches an address from now on. One that is watched already keeps its state.
+    pub fn start(&mut self, address: IpAddr, now: Duration) {
+        if self.targets.contains_key(&address) {
+            return;
         }
-        self.tick(now);
+        let target = Target {
+            way: None,
+            entry: Entry::Unknown,
+            route_due: now,
+            ask_due: None,
+            pause: self.timing.retry_min,
+            told: None,
+            due: now,
+        };
+        self.targets.insert(address, target);
+        self.due.insert((now, address));
+        self.change(address, now, |_, _| ());
+    }
+
+    /// Ceases to watch an address. No event is told for it any more.
+    pub fn forget(&mut self, address: IpAddr) {
+        let Some(target) = self.targets.remove(&address) else { return };
+        self.due.remove(&(target.due, address));
+        if let Some(path) = target.path() {
+            self.by_path.remove(&(path, address));
+        }
     }
 
     /// Routes, addresses or links changed: looks every route up again.
     pub fn on_routes_changed(&mut self, now: Duration) {
-        for target in self.targets.values_mut() {
-            target.route_due = now;
+        let all: Vec<IpAddr> = self.targets.keys().copied().collect();
+        for address in all {
+            self.change(address, now, |target, _| target.route_due = now);
         }
-        self.tick(now);
     }
 
     /// The answer to [`Action::LookUp`]; `None` when there is no way.
     pub fn on_way(&mut self, address: IpAddr, way: Option<Way>, now: Duration) {
-        let Some(target) = self.targets.get_mut(&address) else { return };
-        let before = target.path();
-        target.way = way;
-        let path = target.path();
-        if before != path {
-            target.entry = Entry::Unknown;
-            target.pause = self.timing.retry_min;
-            target.ask_due = path.map(|_| now);
-        }
-        self.settle(address);
-        self.tick(now);
+        self.change(address, now, |target, timing| {
+            let before = target.path();
+            target.way = way;
+            let path = target.path();
+            if before != path {
+                target.entry = Entry::Unknown;
+                target.pause = timing.retry_min;
+                target.ask_due = path.map(|_| now);
+            }
+        });
     }
 
     /// An interface appeared or changed.
@@ -222,78 +261,78 @@ impl Machine {
         let Interface { index, up, mac, mtu, .. } = *link;
         let before = self.links.insert(index, Link { up, mac, mtu });
         let came_up = up && !before.is_some_and(|link| link.up);
-        let through = |target: &&mut Target| target.path().is_some_and(|path| path.interface_index == index);
-        for target in self.targets.values_mut().filter(through).filter(|_| came_up) {
-            target.ask_due = Some(now);
-            target.pause = self.timing.retry_min;
+        for address in self.through(index) {
+            self.change(address, now, |target, timing| {
+                if came_up {
+                    target.ask_due = Some(now);
+                    target.pause = timing.retry_min;
+                }
+            });
         }
-        self.settle_all();
-        self.tick(now);
     }
 
     /// An interface went away.
     pub fn on_link_gone(&mut self, index: u32) {
         self.links.remove(&index);
-        self.settle_all();
+        for address in self.through(index) {
+            self.settle(address);
+        }
+    }
+
+    /// Targets whose packets leave by an interface.
+    fn through(&self, interface_index: u32) -> Vec<IpAddr> {
+        let at = |next_hop: IpAddr| Path { interface_index, next_hop };
+        let (first, last) = (at(LOWEST), at(HIGHEST));
+        self.by_path.range((first, LOWEST)..=(last, HIGHEST)).map(|(_, address)| *address).collect()
     }
 
     /// The kernel's state of a neighbour.
     pub fn on_report(&mut self, interface_index: u32, next_hop: IpAddr, report: Report, now: Duration) {
         let path = Path { interface_index, next_hop };
-        let concerned: Vec<IpAddr> =
-            self.targets.iter().filter(|(_, t)| t.path() == Some(path)).map(|(a, _)| *a).collect();
+        let concerned = self.by_path.range((path, LOWEST)..=(path, HIGHEST));
+        let concerned: Vec<IpAddr> = concerned.map(|(_, address)| *address).collect();
         for address in concerned {
-            if let Some(target) = self.targets.get_mut(&address) {
-                target.report(report, &self.timing, now);
-            }
-            self.settle(address);
+            self.change(address, now, |target, timing| target.report(report, timing, now));
         }
-        self.tick(now);
     }
 
     /// Time passed: asks what is due.
     pub fn tick(&mut self, now: Duration) {
-        for (address, target) in &mut self.targets {
-            if target.route_due <= now {
-                target.route_due = now + self.timing.route_refresh;
-                self.actions.push(Action::LookUp(*address));
-            }
-            if let Entry::Doubtful(_, since) = target.entry
-                && now >= since + self.timing.doubt_max
-            {
-                target.entry = Entry::Gone;
-            }
-            self.actions.extend(target.ask(&self.timing, now));
+        let due: Vec<IpAddr> = self.due.range(..=(now, HIGHEST)).map(|(_, address)| *address).collect();
+        for address in due {
+            self.change(address, now, |_, _| ());
         }
-        self.settle_all();
     }
 
     /// When [`Self::tick`] should be called at the latest, if ever.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let doubt_max = self.timing.doubt_max;
-        self.targets
-            .values()
-            .flat_map(|target| {
-                let doubt = match target.entry {
-                    Entry::Doubtful(_, since) => Some(since + doubt_max),
-                    _ => None,
-                };
-                [Some(target.route_due), target.ask_due, doubt]
-            })
-            .flatten()
-            .min()
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Changes a target, does what is due for it, and tells the owner what follows.
+    fn change(&mut self, address: IpAddr, now: Duration, change: impl FnOnce(&mut Target, &Timing)) {
+        let Some(target) = self.targets.get_mut(&address) else { return };
+        let (path, due) = (target.path(), target.due);
+        change(target, &self.timing);
+        self.actions.extend(target.settle(address, &self.links));
+        target.tick(address, &self.timing, now, &mut self.actions);
+        self.actions.extend(target.settle(address, &self.links));
+        target.due = target.next(&self.timing);
+        if target.due != due {
+            self.due.remove(&(due, address));
+            self.due.insert((target.due, address));
+        }
+        let new_path = target.path();
+        if new_path != path {
+            path.map(|path| self.by_path.remove(&(path, address)));
+            new_path.map(|path| self.by_path.insert((path, address)));
+        }
     }
 
     /// Takes what is to be done, oldest first.
     pub fn actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
-    }
-
-    fn settle_all(&mut self) {
-        for (address, target) in &mut self.targets {
-            self.actions.extend(target.settle(*address, &self.links));
-        }
     }
 
     /// Tells the owner when what it was told last is no longer so.
@@ -376,6 +415,30 @@ impl Target {
                 }
             }
         }
+    }
+
+    /// Does what is due.
+    fn tick(&mut self, address: IpAddr, timing: &Timing, now: Duration, actions: &mut Vec<Action>) {
+        if self.route_due <= now {
+            self.route_due = now + timing.route_refresh;
+            actions.push(Action::LookUp(address));
+        }
+        if let Entry::Doubtful(_, since) = self.entry
+            && now >= since + timing.doubt_max
+        {
+            self.entry = Entry::Gone;
+        }
+        actions.extend(self.ask(timing, now));
+    }
+
+    /// When something is due next.
+    fn next(&self, timing: &Timing) -> Duration {
+        let doubt = match self.entry {
+            Entry::Doubtful(_, since) => Some(since + timing.doubt_max),
+            _ => None,
+        };
+        let ask = self.ask_due.filter(|_| self.path().is_some());
+        [ask, doubt].into_iter().flatten().fold(self.route_due, Duration::min)
     }
 
     /// The question that is due, if one is.

@@ -12,11 +12,12 @@ use crate::netlink::{Event, Events, Netlink, NetlinkError, failed};
 use crate::route::Route;
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::MulticastGroup;
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use std::collections::BTreeSet;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -26,14 +27,11 @@ use tracing::{debug, warn};
 
 /// Between two full readings of the kernel's tables.
 const RESYNC: Duration = Duration::from_secs(30);
-/// Between two looks at all addresses: at least so long, and so many times as long as the last look took.
-const TICK_LEAST: Duration = Duration::from_millis(10);
-const TICK_SHARE: u32 = 10;
 /// After a route, address or link event, until the routes are looked up again: such events come in bursts.
 const ROUTE_SETTLE: Duration = Duration::from_millis(100);
 /// Events waiting for their reader; the task waits when it is full.
 const EVENTS_MAX: usize = 1024;
-/// Sets of addresses waiting for the task.
+/// Commands waiting for the task.
 const COMMANDS_MAX: usize = 16;
 /// Kernel events handled before the machine's actions are carried out.
 const BATCH_MAX: usize = 256;
@@ -55,8 +53,17 @@ pub enum NeighboursError {
 /// A running neighbour service; dropping it ends the task.
 #[derive(Debug)]
 pub struct Neighbours {
-    watch: mpsc::Sender<BTreeSet<IpAddr>>,
+    commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
+}
+
+/// What the task is told.
+#[derive(Debug)]
+enum Command {
+    /// Watch exactly these.
+    Watch(BTreeSet<IpAddr>),
+    /// Watch these or not any more.
+    Change(BTreeMap<IpAddr, bool>),
 }
 
 impl Neighbours {
@@ -67,7 +74,7 @@ impl Neighbours {
     /// [`NeighboursError`].
     pub async fn start(timing: Timing) -> Result<(Self, mpsc::Receiver<NeighbourEvent>), NeighboursError> {
         let (events_out, events) = mpsc::channel(EVENTS_MAX);
-        let (watch, watch_in) = mpsc::channel(COMMANDS_MAX);
+        let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Neigh,
@@ -85,13 +92,12 @@ impl Neighbours {
             epoch: Instant::now(),
             routes_due: None,
             resync_due: Instant::now() + RESYNC,
-            tick_from: Instant::now(),
             events_out,
         };
         driver.read_links().await?;
         driver.read_neighbours().await.map_err(NeighboursError::Netlink)?;
-        let task = tokio::spawn(driver.run(kernel, watch_in));
-        Ok((Self { watch, task }, events))
+        let task = tokio::spawn(driver.run(kernel, commands_in));
+        Ok((Self { commands, task }, events))
     }
 
     /// Watches exactly these addresses from now on.
@@ -99,7 +105,19 @@ impl Neighbours {
     /// # Errors
     /// [`NeighboursError::Ended`].
     pub async fn watch(&self, addresses: BTreeSet<IpAddr>) -> Result<(), NeighboursError> {
-        self.watch.send(addresses).await.map_err(|_| NeighboursError::Ended)
+        self.send(Command::Watch(addresses)).await
+    }
+
+    /// Watches those that say so from now on, and those that say not no more. The others stay as they are.
+    ///
+    /// # Errors
+    /// [`NeighboursError::Ended`].
+    pub async fn change(&self, addresses: BTreeMap<IpAddr, bool>) -> Result<(), NeighboursError> {
+        self.send(Command::Change(addresses)).await
+    }
+
+    async fn send(&self, command: Command) -> Result<(), NeighboursError> {
+        self.commands.send(command).await.map_err(|_| NeighboursError::Ended)
     }
 }
 
@@ -117,21 +135,19 @@ struct Driver {
     epoch: Instant,
     routes_due: Option<Instant>,
     resync_due: Instant,
-    /// No tick before this moment: each looks at every address.
-    tick_from: Instant,
     events_out: mpsc::Sender<NeighbourEvent>,
 }
 
 impl Driver {
-    async fn run(mut self, mut kernel: Events, mut watch: mpsc::Receiver<BTreeSet<IpAddr>>) {
+    async fn run(mut self, mut kernel: Events, mut commands: mpsc::Receiver<Command>) {
         loop {
             tokio::select! {
                 event = kernel.next() => match event {
                     Some(event) => self.take_batch(event, &mut kernel).await,
                     None => return warn!("the kernel's neighbour events ended"),
                 },
-                addresses = watch.recv() => match addresses {
-                    Some(addresses) => self.start_watching(&addresses).await,
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
                     None => return,
                 },
                 () = tokio::time::sleep_until(self.deadline()) => self.on_time().await,
@@ -147,13 +163,26 @@ impl Driver {
     }
 
     fn deadline(&self) -> Instant {
-        let machine = self.machine.next_deadline().map(|at| (self.epoch + at).max(self.tick_from));
+        let machine = self.machine.next_deadline().map(|at| self.epoch + at);
         [machine, self.routes_due].into_iter().flatten().fold(self.resync_due, Instant::min)
     }
 
-    async fn start_watching(&mut self, addresses: &BTreeSet<IpAddr>) {
-        let addresses: Vec<IpAddr> = addresses.iter().copied().collect();
-        self.machine.watch(&addresses, self.now());
+    fn obey(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Watch(addresses) => {
+                self.machine.watch(&addresses.into_iter().collect::<Vec<_>>(), now);
+            }
+            Command::Change(addresses) => {
+                for (address, watched) in addresses {
+                    if watched {
+                        self.machine.start(address, now);
+                    } else {
+                        self.machine.forget(address);
+                    }
+                }
+            }
+        }
     }
 
     async fn on_time(&mut self) {
@@ -163,13 +192,19 @@ impl Driver {
             self.machine.on_routes_changed(self.now());
         }
         if self.resync_due <= instant {
-            self.resync().await;
+            // Every route is looked up again at its own time.
+            self.read_again().await;
         }
         self.machine.tick(self.now());
-        self.tick_from = instant + TICK_LEAST.max(instant.elapsed().saturating_mul(TICK_SHARE));
     }
 
+    /// Events were lost.
     async fn resync(&mut self) {
+        self.read_again().await;
+        self.machine.on_routes_changed(self.now());
+    }
+
+    async fn read_again(&mut self) {
         self.resync_due = Instant::now() + RESYNC;
         if let Err(error) = self.read_links().await {
             warn!(error = &error as &dyn std::error::Error, "interfaces not read");
@@ -177,7 +212,6 @@ impl Driver {
         if let Err(error) = self.read_neighbours().await {
             warn!(error = &error as &dyn std::error::Error, "neighbours not read");
         }
-        self.machine.on_routes_changed(self.now());
     }
 
     /// Feeds one event and those already waiting behind it.
@@ -295,16 +329,24 @@ impl Driver {
 
     /// The kernel's present entry for a path.
     async fn known(&self, path: Path) -> Option<Report> {
-        let mut entries = self.netlink.handle.neighbours().get().execute();
-        while let Ok(Some(message)) = entries.try_next().await {
-            if message.header.ifindex == path.interface_index
-                && let Some((address, report)) = report(&message, false)
-                && address == path.next_hop
-            {
-                return Some(report);
+        let mut question = NeighbourMessage::default();
+        question.header.ifindex = path.interface_index;
+        let (family, address) = match path.next_hop {
+            IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+            IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+        };
+        question.header.family = family;
+        question.attributes.push(NeighbourAttribute::Destination(address));
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(question));
+        request.header.flags = NLM_F_REQUEST;
+        let mut answers = self.netlink.handle.clone().request(request).ok()?;
+        // One entry, or the error that there is none.
+        match answers.next().await?.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => {
+                report(&message, false).map(|(_, report)| report)
             }
+            _ => None,
         }
-        None
     }
 
     async fn read_links(&mut self) -> Result<(), NeighboursError> {

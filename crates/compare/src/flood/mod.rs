@@ -218,7 +218,7 @@ impl Scene<'_, '_> {
             seconds,
             entries: (entries, entries_max),
             entries_later,
-            entry_bytes: memory::of_slab("ip_vs_conn").map(|slab| slab.object_bytes),
+            entry_bytes: self.slab().map(|slab| slab.object_bytes),
             bytes: (before, bytes_max),
             busy: (busy.len(), cut(&busy)),
             silent: (silent.len(), cut(&silent)),
@@ -239,11 +239,16 @@ impl Scene<'_, '_> {
         Ok(counts.filter_map(|count| count.parse::<u64>().ok()).sum())
     }
 
+    /// The slab of connections, if the target is IPVS and the kernel tells.
+    fn slab(&self) -> Option<memory::Slab> {
+        if self.running.process().is_some() { None } else { memory::of_slab("ip_vs_conn") }
+    }
+
     /// Memory of the tables: of IPVS its slab, of Sluice its maps.
     fn bytes(&self) -> Result<u64, FloodError> {
         match self.running.process() {
             Some(process) => cannot("read the director's maps", memory::of_maps(process)),
-            None => Ok(memory::of_slab("ip_vs_conn").map_or(0, |slab| slab.bytes)),
+            None => Ok(self.slab().map_or(0, |slab| slab.bytes)),
         }
     }
 }

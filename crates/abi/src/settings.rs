@@ -228,3 +228,32 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    /// Sections 3.4 and 3.5 of the specification, typed again: state and seconds, by number.
+    const TCP: &str = "NONE 2 ESTABLISHED 900 SYN_SENT 120 SYN_RECV 60 FIN_WAIT 120 TIME_WAIT 120 CLOSE 10 \
+        CLOSE_WAIT 60 LAST_ACK 30 LISTEN 120 SYNACK 120";
+    const SCTP: &str = "NONE 2 INIT1 4 INIT 61 C-SENT 61 C-REPLIED 61 C-WAIT 61 COOKIE 61 C-ECHOED 61 \
+        ESTABLISHED 900 S-SENT 61 S-RECEIVED 61 S-ACK-SENT 61 REJECTED 4 CLOSED 61";
+
+    fn line<'a>(states: impl Iterator<Item = (&'a str, u64)>) -> String {
+        let words = states.flat_map(|(name, ns)| [name.to_string(), (ns / SECOND_NS).to_string()]);
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn every_time_out_is_that_of_the_specification() {
+        let settings = Settings::default();
+        let tcp = TcpState::ALL.iter().map(|state| state.name()).zip(settings.tcp_timeout_ns);
+        assert_eq!(line(tcp), TCP);
+        let sctp = SCTP_STATES.iter().map(|(name, _)| *name).zip(settings.sctp_timeout_ns);
+        assert_eq!(line(sctp), SCTP);
+        assert_eq!(settings.udp_timeout_ns, 300 * SECOND_NS);
+    }
+}

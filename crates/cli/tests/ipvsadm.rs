@@ -225,6 +225,25 @@ fn changes_and_listings() {
 }
 
 #[test]
+fn the_synchronisation_daemon_is_refused_with_a_sentence() {
+    let place = Place::new();
+    let state = serve(&place);
+    let options = "--mcast-interface lo --syncid 3 --sync-maxlen 1400 --mcast-group 224.0.0.82 --mcast-port 8849 --mcast-ttl 2";
+    let text = "Connection synchronisation is not in this release of sluice\n";
+    for role in ["master", "backup"] {
+        check(&place.run("ipvsadm", &format!("--start-daemon {role} {options}"), ""), 255, "", text);
+        check(&place.run("ipvsadm", &format!("--stop-daemon {role}"), ""), 255, "", "No daemon is running\n");
+    }
+    check(&place.run("ipvsadm", "-L --daemon", ""), 0, "", "");
+    let text = "illegal syncid specified\n";
+    check(&place.run("ipvsadm", "--start-daemon master --syncid 256", ""), 2, "", text);
+    assert_eq!(
+        state.lock().expect("the state").requests.iter().filter(|it| it.starts_with("POST")).count(),
+        0
+    );
+}
+
+#[test]
 fn save_and_restore() {
     let place = Place::new();
     let state = serve(&place);

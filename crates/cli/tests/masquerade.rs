@@ -7,7 +7,8 @@ use lab::demo::director::Director;
 use lab::inside::Inside;
 use lab::udp::{Echo, ask};
 use lab::{Lab, LabError, LabOptions};
-use std::net::{IpAddr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -207,5 +208,68 @@ fn several_servers_share_a_service_and_one_is_taken_out() {
     ipvsadm(&director, &format!("-d -t {vip} -r {}:{HTTP_PORT}", world.insides[0].real_v4));
     for _ in 0..4 {
         assert_eq!(world.get(Node::Client, &url).as_deref(), Ok("real2"));
+    }
+}
+
+/// Longer than three links can carry at once.
+const DATAGRAM: usize = 5_000;
+
+/// A socket in a node's namespace.
+fn socket(world: &World, node: Node, at: SocketAddr) -> UdpSocket {
+    let namespace = world.lab.namespace(node).expect("a namespace");
+    namespace.run(|| UdpSocket::bind(at)).expect("inside").expect("a socket")
+}
+
+/// What comes of a datagram. The first ones may come before the real server's next hop is known.
+fn outcome(client: &UdpSocket, datagram: &[u8]) -> std::io::Result<Vec<u8>> {
+    client.set_read_timeout(Some(Duration::from_millis(500))).expect("a time-out");
+    let end = Instant::now() + PATIENCE;
+    let mut back = vec![0; 2 * DATAGRAM];
+    loop {
+        client.send(datagram)?;
+        match client.recv(&mut back) {
+            Ok(length) => return Ok(back[..length].to_vec()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[test]
+fn pieces_and_refusals_cross_in_both_families() {
+    let Some(world) = world(1) else { return };
+    let inside = world.insides[0];
+    world.lab.route_through_director(1).expect("a route");
+    let director = world.start();
+    world.forwarding(true);
+    for (vip, real) in
+        [(IpAddr::V4(VIP_V4), IpAddr::V4(inside.real_v4)), (VIP_V6.into(), inside.real_v6.into())]
+    {
+        // Somebody listens behind the one service, and nobody behind the other.
+        let [(served, at), (refused, nobody)] = [(9000, 9090), (9001, 9091)]
+            .map(|(port, to)| (SocketAddr::new(vip, port), SocketAddr::new(real, to)));
+        for (service, real) in [(served, at), (refused, nobody)] {
+            ipvsadm(&director, &format!("-A -u {service} -s rr"));
+            ipvsadm(&director, &format!("-a -u {service} -r {real} -m"));
+        }
+        let server = socket(&world, Node::Real(1), at);
+        std::thread::spawn(move || {
+            let mut bytes = vec![0; 2 * DATAGRAM];
+            while let Ok((length, from)) = server.recv_from(&mut bytes) {
+                let _ = server.send_to(&bytes[..length], from);
+            }
+        });
+        let any = if vip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let [whole, lost] = [served, refused].map(|service| {
+            let client = socket(&world, Node::Client, any.parse().expect("an address"));
+            // Connected: only what comes from the VIP and its port is heard.
+            client.connect(service).expect("a route");
+            client
+        });
+        let sent: Vec<u8> = (0..DATAGRAM).map(|at| (at % 251) as u8).collect();
+        let back = outcome(&whole, &sent).expect("its echo");
+        assert!(back == sent, "{vip}: {} bytes came back", back.len());
+        let error = outcome(&lost, b"a").expect_err("port unreachable");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{vip}");
     }
 }

@@ -8,6 +8,7 @@
 
 mod burst;
 pub mod diff;
+pub mod flood;
 mod flow;
 mod frame;
 mod mac;

@@ -1,6 +1,7 @@
-//! `compare play`, `compare diff` and `compare run`, which does all: see docs/compare.md.
+//! `compare play`, `compare diff` and `compare run`, which does all: see docs/compare.md. `compare flood`: see docs/syn-flood.md.
 
 use clap::{Args, Parser, Subcommand};
+use compare::flood::{self, FloodOptions};
 use compare::{Options, Record, Script, Target, diff, play, random, script};
 use runtime::Chain;
 use std::error::Error;
@@ -41,6 +42,27 @@ enum What {
     },
     /// Print the scripts that would be played
     List(Choice),
+    /// A SYN flood into IPVS and into Sluice, in the virtual machine; prints a table
+    Flood(Flood),
+}
+
+#[derive(Args)]
+struct Flood {
+    /// SYNs from made-up addresses
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    syns: u32,
+    /// How many between two looks at the connections
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    wave: u32,
+    /// The binary sluice
+    #[arg(long, value_name = "FILE", default_value_os_t = beside("sluice"))]
+    sluice: PathBuf,
+    /// Only the variant of this number, on the running kernel, as root
+    #[arg(long, value_name = "N", requires = "out")]
+    here: Option<usize>,
+    /// Folder for the records
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -114,6 +136,7 @@ fn main() -> ExitCode {
         What::Diff { a, b } => compare(&a, &b),
         What::Show { record, script } => show(&record, &script).map(|()| true),
         What::List(choice) => list(&choice).map(|()| true),
+        What::Flood(words) => flood_all(&words).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -240,16 +263,50 @@ fn player(words: &Run, target: &str, workers: &str) -> Vec<String> {
 
 fn start_vm(out: &Path, players: &[Vec<String>]) -> Result<Child, Box<dyn Error>> {
     // In the guest only $OUT outlives the command, and only a shell knows it.
-    let lines = players.iter().map(|line| {
-        let words: Vec<String> =
-            line.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
-        format!("{} --out \"$OUT/{}.json\"", words.join(" "), line[3])
-    });
-    let job = lines.collect::<Vec<_>>().join(" && ");
+    let lines = players.iter().map(|line| format!("{} --out \"$OUT/{}.json\"", quoted(line), line[3]));
+    start_job(out, &lines.collect::<Vec<_>>().join(" && "))
+}
+
+/// The words of a command for a shell.
+fn quoted(line: &[String]) -> String {
+    let words = line.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''")));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn start_job(out: &Path, job: &str) -> Result<Child, Box<dyn Error>> {
     let mut command = Command::new(root().join("tools/vm"));
     command.args(["run", "--cpus", "2", "--mem", "2048", "--timeout", VM_S, "--out"]).arg(out);
-    command.args(["--", "/bin/bash", "-c", &job]).stdin(Stdio::null());
+    // So that the kernel tells the memory of connections apart from other memory.
+    command.args(["--append", "slab_nomerge"]);
+    command.args(["--", "/bin/bash", "-c", job]).stdin(Stdio::null());
     Ok(command.spawn().map_err(|error| format!("cannot start tools/vm: {error}"))?)
+}
+
+/// Floods every variant in the virtual machine, each by a process of its own, and prints what came of it.
+fn flood_all(words: &Flood) -> Result<(), Box<dyn Error>> {
+    let out = words.out.clone().unwrap_or_else(|| root().join("target/flood"));
+    std::fs::create_dir_all(&out).map_err(|error| format!("cannot make {}: {error}", out.display()))?;
+    if let Some(number) = words.here {
+        let variant = flood::VARIANTS.get(number).ok_or("there is no variant of this number")?;
+        let options = FloodOptions { sluice: words.sluice.clone(), syns: words.syns, wave: words.wave };
+        let flooded = flood::flood(variant, &options)?;
+        eprintln!("{flooded}");
+        let path = out.join(format!("{number}.json"));
+        let written = std::fs::write(&path, serde_json::to_vec(&flooded)?);
+        return Ok(written.map_err(|error| format!("cannot write {}: {error}", path.display()))?);
+    }
+    let own = std::env::current_exe()?.display().to_string();
+    let sluice = std::path::absolute(&words.sluice)?.display().to_string();
+    let (syns, wave) = (words.syns.to_string(), words.wave.to_string());
+    let lines = (0..flood::VARIANTS.len()).map(|number| {
+        let number = number.to_string();
+        let line = [&own, "flood", "--here", &number, "--sluice", &sluice, "--syns", &syns, "--wave", &wave];
+        format!("{} --out \"$OUT\"", quoted(&line.map(str::to_owned)))
+    });
+    finish(start_job(&out, &lines.collect::<Vec<_>>().join(" && "))?, "the virtual machine")?;
+    println!("{}", flood::HEAD);
+    flood::read(&out)?.iter().for_each(|flooded| println!("{flooded}"));
+    Ok(())
 }
 
 fn play_here(words: &Run, out: &Path) -> Result<(), Box<dyn Error>> {

@@ -24,6 +24,10 @@ const COMMAND_WAIT: Duration = Duration::from_secs(60);
 /// Between two looks whether it has ended.
 const COMMAND_LOOK: Duration = Duration::from_millis(2);
 
+/// Words of the director that scripts are played into: the last is shown as the size of the connection table, which is 4096
+/// in the kernel.
+const LIMITS: [&str; 6] = ["--reals-max", "1024", "--slots-max", "600000", "--established-flows-max", "4096"];
+
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Target {
@@ -126,11 +130,21 @@ impl Shared {
 
     /// Starts the target in a namespace, empty. `number` is unlike those of all others that run.
     pub(crate) fn start(&self, netns: &NetNs, number: usize) -> Result<Running<'_>, TargetError> {
+        self.start_with(netns, number, &LIMITS)
+    }
+
+    /// The same, with these words for the director; its interface is `d0`.
+    pub(crate) fn start_with(
+        &self,
+        netns: &NetNs,
+        number: usize,
+        words: &[&str],
+    ) -> Result<Running<'_>, TargetError> {
         let place = self.directory.path().join(number.to_string());
         prepare(&place, std::fs::create_dir(&place))?;
         let mut running = Running { shared: self, place, daemon: None };
         if self.target == Target::Sluice {
-            running.start_director(netns, number)?;
+            running.start_director(netns, number, words)?;
         }
         Ok(running)
     }
@@ -166,16 +180,14 @@ impl Running<'_> {
         self.place.join("sock")
     }
 
-    fn start_director(&mut self, netns: &NetNs, number: usize) -> Result<(), TargetError> {
+    fn start_director(&mut self, netns: &NetNs, number: usize, words: &[&str]) -> Result<(), TargetError> {
         let log_path = self.place.join("log");
         let log = prepare(&log_path, File::create(&log_path))?;
         let mut command = Command::new(&self.shared.sluice);
         command.args(["director", "--interface", "d0"]);
         command.arg("--pin").arg(self.shared.directory.path().join(format!("bpffs/{number}")));
         command.arg("--socket").arg(self.socket()).arg("--state").arg(self.place.join("state"));
-        // The second is shown as the size of the connection table, which is 4096 in the kernel.
-        command.args(["--reals-max", "1024", "--established-flows-max", "4096"]);
-        command.args(["--slots-max", "600000"]);
+        command.args(words);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let spawned = netns.run(move || command.spawn())?;
         let program = || self.shared.sluice.display().to_string();
@@ -222,6 +234,20 @@ impl Running<'_> {
         let output = netns.run(|| self.to_end(&mut command, ""))?;
         output
             .map_err(|source| TargetError::Run { program: self.shared.sluice.display().to_string(), source })
+    }
+
+    /// Connections that the daemon has counted in its tables, half-open ones too, if the target has one.
+    pub(crate) fn flows(&self) -> Result<Option<u64>, TargetError> {
+        if self.daemon.is_none() {
+            return Ok(None);
+        }
+        let status: Status = Client::new(self.socket()).get("/v1/status")?;
+        Ok(Some(status.embryonic_flows + status.established_flows))
+    }
+
+    /// The daemon's process, if the target has one.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
     }
 
     /// Which target it is.

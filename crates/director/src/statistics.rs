@@ -275,6 +275,73 @@ mod tests {
         assert_eq!(estimate.shown().connections, 7);
     }
 
+    /// Each period of two seconds: what came in it (connections, packets in and out, bytes in and out) and the five
+    /// figures of `--rate` after it, worked out from the formula of section 5.2 by another program.
+    const SERIES: [([u64; KINDS], [u64; KINDS]); 7] = [
+        ([1, 3, 2, 180, 120], [0, 0, 0, 22, 15]),
+        ([0, 0, 0, 0, 0], [0, 0, 0, 17, 11]),
+        ([7, 70, 65, 9_999, 88_888], [1, 9, 8, 1_263, 11_119]),
+        ([100, 1_000, 900, 1_500_000, 64_000_000_000], [13, 132, 119, 188_447, 8_000_008_340]),
+        ([1, 1, 1, 40, 40], [10, 99, 89, 141_340, 6_000_006_260]),
+        ([0, 0, 0, 0, 0], [8, 74, 67, 106_005, 4_500_004_695]),
+        ([5, 11, 13, 17, 1 << 40], [6, 57, 52, 79_506, 140_813_956_993]),
+    ];
+
+    fn rates(shown: &api::Counters) -> [u64; KINDS] {
+        [
+            shown.connections_per_s,
+            shown.in_packets_per_s,
+            shown.out_packets_per_s,
+            shown.in_bytes_per_s,
+            shown.out_bytes_per_s,
+        ]
+    }
+
+    #[test]
+    fn every_rate_of_an_uneven_series_is_right_to_the_digit() {
+        // What was there before the first period is no burst, however much: counters have 64 bits.
+        for before in [0, u64::from(u32::MAX) - 5, 1 << 50] {
+            let mut total = Tally([before; KINDS]);
+            let mut estimate = Estimate::starting_at(total);
+            for (came, expected) in SERIES {
+                total.add(Tally(came));
+                estimate.run(total);
+                assert_eq!(rates(&estimate.shown()), expected, "after {came:?} on {before}");
+            }
+            let shown = estimate.shown();
+            assert_eq!((shown.connections, shown.in_packets), (before + 114, before + 1_085));
+            assert_eq!(shown.out_bytes, before + 64_000_089_048 + (1 << 40));
+            // -Z in the middle of it: counts from here, rates from nothing.
+            estimate.zero();
+            assert_eq!(estimate.shown(), api::Counters::default());
+            total.add(Tally(SERIES[0].0));
+            estimate.run(total);
+            assert_eq!(rates(&estimate.shown()), SERIES[0].1);
+            assert_eq!(estimate.shown().out_bytes, 120);
+        }
+    }
+
+    #[test]
+    fn zeroing_one_service_leaves_the_others() {
+        let id = |port| ServiceId::Address {
+            protocol: api::Protocol::Tcp,
+            address: std::net::IpAddr::from([192, 0, 2, 10]),
+            port,
+        };
+        let layout = Layout::new(abi::Limits::default());
+        let mut statistics = Statistics::default();
+        for port in [80, 81] {
+            let mut line = ServiceLine::default();
+            line.estimate.run(tally(100, 5));
+            statistics.services.insert(id(port), line);
+        }
+        statistics.zero(Some(&id(80)), &layout);
+        assert_eq!(statistics.service(&id(80)), api::Counters::default());
+        assert_eq!(statistics.service(&id(81)).connections, 100);
+        statistics.zero(None, &layout);
+        assert_eq!(statistics.service(&id(81)), api::Counters::default());
+    }
+
     #[test]
     fn a_real_server_added_again_goes_on_and_a_released_one_starts_at_zero() {
         let total = abi::Counters { connections: 7, ..abi::Counters::default() };

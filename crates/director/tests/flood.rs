@@ -6,7 +6,7 @@ mod support;
 use api::{Status, Verdicts};
 use std::net::TcpStream;
 use support::{Lab, add_real, add_service, connect, echo, first_real, serve_echo, wait_for};
-use testkit::Frames;
+use testkit::{Frames, Syns};
 
 /// Spoofed SYNs.
 const SYNS: u32 = 100_000;
@@ -17,40 +17,6 @@ const BEFORE: usize = 50;
 /// Room for half-open connections.
 const EMBRYONIC_MAX: &str = "1024";
 const DIRECTOR_MAC: &str = "02:00:00:00:00:d1";
-
-/// The SYN of the client of this number, each of which has an address of its own. What is added to the source address is
-/// taken away elsewhere, so that the checksums stay right.
-fn syn(number: u32) -> Vec<u8> {
-    let network = 18 + (number >> 16);
-    let mut frame = testkit::packet::packet(&format!(
-        "eth 02:00:00:00:00:99 > {DIRECTOR_MAC} / ip4 198.{network}.0.0 > 192.0.2.10 id 0 / tcp 4000 > 8080 syn"
-    ));
-    patch(&mut frame, number as u16);
-    frame
-}
-
-/// Gives the frame of another client the low half of this one's address.
-fn patch(frame: &mut [u8], low: u16) {
-    frame[28..30].copy_from_slice(&low.to_be_bytes());
-    for complement in [18..20, 52..54] {
-        frame[complement].copy_from_slice(&(!low).to_be_bytes());
-    }
-}
-
-/// The SYNs of these clients.
-fn flood(frames: &Frames, numbers: std::ops::Range<u32>) {
-    let mut frame = syn(numbers.start);
-    for number in numbers {
-        if number as u16 == 0 {
-            frame = syn(number);
-        }
-        patch(&mut frame, number as u16);
-        // The link's queue may be full for a moment.
-        while frames.send(&frame).is_err() {
-            std::thread::yield_now();
-        }
-    }
-}
 
 #[test]
 fn a_flood_of_syns_cuts_no_connection_and_keeps_no_honest_client_out() {
@@ -69,11 +35,12 @@ fn a_flood_of_syns_cuts_no_connection_and_keeps_no_honest_client_out() {
     before.iter_mut().for_each(|stream| echo(stream, b'a'));
 
     let frames = lab.client.run(|| Frames::open("eth0")).expect("inside").expect("packet socket");
+    let mut syns = Syns::new(DIRECTOR_MAC, "192.0.2.10", 8080);
     let mut honest = Vec::new();
     // Each wave is more than the table holds. Between two of them a client connects: while a handshake is under way, a
     // half-open connection lives for as long as it takes the flood to fill the table.
-    for wave in (0..SYNS).step_by(WAVE as usize) {
-        flood(&frames, wave..wave + WAVE);
+    for _ in 0..SYNS / WAVE {
+        syns.send(&frames, WAVE).expect("the link");
         before.iter_mut().for_each(|stream| echo(stream, b'b'));
         let mut stream = connect(&lab.client);
         echo(&mut stream, b'h');

@@ -2,19 +2,18 @@
 
 mod support;
 
-use api::{Change, Connections, Protocol, ServiceId, Verdicts};
+use api::{Change, Connections, Protocol, ServiceId};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::time::Duration;
-use support::{Daemon, Lab, VIP, add_service, connect, first_real, real, real_spec, wait_for};
+use std::net::{SocketAddr, TcpListener};
+use support::{
+    DATAGRAM, Daemon, Lab, PATIENCE, VIP, add_service, connect, far_client, first_real, real, real_spec,
+    serve_datagrams, udp_socket, verdict, wait_for,
+};
 use testkit::netns::NetNs;
 use testkit::{Frames, packet};
 
-/// Longer than three links can carry at once.
-const DATAGRAM: usize = 5_000;
 /// What a client downloads over the narrow way.
 const DOWNLOAD: usize = 300_000;
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn service_of(protocol: Protocol) -> ServiceId {
     let vip: SocketAddr = VIP.parse().expect("address");
@@ -37,30 +36,6 @@ fn start(lab: &Lab, service: ServiceId) -> Daemon {
     daemon
 }
 
-fn verdict(daemon: &Daemon, name: &str) -> u64 {
-    let verdicts: Verdicts = daemon.get("/v1/verdicts");
-    verdicts.verdicts.iter().find(|it| it.name == name).map_or(0, |it| it.packets)
-}
-
-fn udp_socket(netns: &NetNs, address: &str) -> UdpSocket {
-    let socket = netns.run(|| UdpSocket::bind(address)).expect("inside").expect("bind");
-    socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
-    socket
-}
-
-/// Sends every datagram back, with its own first byte in front. The thread ends with the process.
-fn serve_datagrams(server: &NetNs, name: u8) {
-    let socket = udp_socket(server, VIP);
-    socket.set_read_timeout(None).expect("no time-out");
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 2 * DATAGRAM];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer[1..]) {
-            buffer[0] = name;
-            let _ = socket.send_to(&buffer[..=length], from);
-        }
-    });
-}
-
 #[test]
 fn a_datagram_of_many_pieces_reaches_one_server_whole() {
     if let Err(reason) = testkit::need_bpf() {
@@ -68,7 +43,7 @@ fn a_datagram_of_many_pieces_reaches_one_server_whole() {
     }
     let lab = Lab::with_servers(2);
     for (name, server) in (b'0'..).zip(&lab.servers) {
-        serve_datagrams(server, name);
+        serve_datagrams(server, VIP, name);
     }
     let daemon = start(&lab, service_of(Protocol::Udp));
     let sent: Vec<u8> = (0..DATAGRAM).map(|at| (at % 251) as u8).collect();
@@ -112,27 +87,6 @@ fn a_server_learns_that_its_client_has_gone() {
     assert_eq!(verdict(&daemon, "forward_related"), 1);
 }
 
-/// A client behind a way that carries shorter packets than it knows of. The lab's own client is the router before it.
-fn far_client(lab: &Lab) -> NetNs {
-    let far = NetNs::new("fa").expect("namespace");
-    let router = &lab.client;
-    router.veth("narrow", &far, "eth0").expect("veth");
-    router.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("inside").expect("a router");
-    for (netns, words) in [
-        (router, "addr add 198.51.100.1/24 dev narrow"),
-        (router, "link set narrow mtu 1300"),
-        (&far, "addr add 198.51.100.2/24 dev eth0"),
-        (&far, "route add default via 198.51.100.1"),
-        (&lab.director, "route add 198.51.100.0/24 via 192.0.2.1"),
-    ] {
-        netns.ip(words).expect(words);
-    }
-    for server in &lab.servers {
-        server.ip("route add 198.51.100.0/24 via 192.0.2.1").expect("route");
-    }
-    far
-}
-
 /// Sends every connection `DOWNLOAD` bytes. The thread ends with the process.
 fn serve_download(server: &NetNs) {
     let listener = server.run(|| TcpListener::bind(VIP)).expect("inside").expect("listen");
@@ -149,7 +103,7 @@ fn a_download_over_a_narrow_way_comes_through() {
         testkit::skip!("{reason}");
     }
     let lab = Lab::new();
-    let far = far_client(&lab);
+    let far = far_client(&lab, "192.0.2.1");
     serve_download(&lab.servers[0]);
     let daemon = start(&lab, service_of(Protocol::Tcp));
     let mut stream = connect(&far);

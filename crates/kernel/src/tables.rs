@@ -139,3 +139,91 @@ impl Tables {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+    /// Bytes that the kernel says a map takes.
+    fn memory(map: BorrowedFd<'_>) -> u64 {
+        let path = format!("/proc/self/fdinfo/{}", map.as_raw_fd());
+        let text = std::fs::read_to_string(path).expect("fdinfo");
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:")).expect("memlock");
+        line.trim().parse().expect("a number")
+    }
+
+    /// Bytes of an entry and the limit that it multiplies, as docs/operating.md has them; the counters grow with the CPUs.
+    const ENTRY: [(&str, u64); 15] = [
+        ("SERVICES", 128),
+        ("CURSORS", 8),
+        ("SLOTS", 8),
+        ("REALS", 128),
+        ("LOADS", 16),
+        ("PROGRESS", 8),
+        ("COUNTERS", 8),
+        ("EMBRYONIC", 128),
+        ("ESTABLISHED", 128),
+        ("TEMPLATES", 128),
+        ("CALLS", 16),
+        ("FRAGMENTS", 176),
+        ("AFFINITIES", 144),
+        ("EMBRYONIC_REPLIES", 160),
+        ("REPLIES", 16),
+    ];
+
+    #[test]
+    fn tables_take_the_memory_that_the_documents_say() {
+        if let Err(reason) = testkit::need_bpf() {
+            testkit::skip!("{reason}");
+        }
+        let loaded = crate::object::load(&Limits::default(), None).expect("load");
+        let mut sum = 0;
+        for name in LASTING {
+            sum += memory(loaded.maps[name].as_fd());
+        }
+        eprintln!("all tables: {sum} bytes");
+        for ((name, entries, _), (same, bytes)) in sizes(&Limits::default()).into_iter().zip(ENTRY) {
+            assert_eq!(name, same);
+            let taken = memory(loaded.maps[name].as_fd());
+            let cpus = if name == "COUNTERS" { crate::map::possible_cpus().expect("CPUs") } else { 0 };
+            let each = bytes + cpus as u64 * size_of::<Counters>() as u64;
+            eprintln!("{name}: {taken} bytes, {} each", taken / u64::from(entries));
+            // Up to Linux 6.3 the kernel says what keys and values take, without what holds them. Afterwards it is all, and
+            // another kernel may need a few bytes more or less.
+            let all = each * u64::from(entries);
+            let least = if kernel_is_exact() { all * 3 / 4 } else { 0 };
+            assert!((least..=all * 5 / 4).contains(&taken), "{name} takes {taken} bytes");
+        }
+    }
+
+    /// Whether the kernel counts all that a map takes [`bpf_map_memory_usage`, Linux 6.4].
+    fn kernel_is_exact() -> bool {
+        let name = nix::sys::utsname::uname().expect("uname");
+        let mut numbers =
+            name.release().to_str().unwrap_or_default().split('.').map_while(|it| it.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(6), Some(4))
+    }
+
+    #[test]
+    fn ways_back_and_calls_take_memory_as_they_come() {
+        if let Err(reason) = testkit::need_bpf() {
+            testkit::skip!("{reason}");
+        }
+        let mut loaded = crate::object::load(&Limits::default(), None).expect("load");
+        let [replies, calls] =
+            ["REPLIES", "CALLS"].map(|name| loaded.maps[name].try_clone().expect("a copy"));
+        let tables = Tables::new(&mut loaded.maps).expect("tables");
+        let before = [memory(replies.as_fd()), memory(calls.as_fd())];
+        let keys: Vec<FlowKey> =
+            (0..10_000).map(|protocol| FlowKey { protocol, ..FlowKey::default() }).collect();
+        tables.replies.put_batch(&keys, &vec![Reply::default(); keys.len()]).expect("ways back");
+        tables.calls.put_batch(&keys, &vec![bytemuck::Zeroable::zeroed(); keys.len()]).expect("calls");
+        for (map, before, most) in [(&replies, before[0], 192), (&calls, before[1], 512)] {
+            let each = (memory(map.as_fd()) - before) / keys.len() as u64;
+            eprintln!("{each} bytes each");
+            assert!(each <= most, "{each} bytes each");
+            assert!(!kernel_is_exact() || each > most / 2);
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod packet;
 pub mod scenario;
 pub mod skip;
 pub mod strict;
+pub mod syns;
 
 pub use case::Case;
 pub use frames::Frames;
@@ -18,3 +19,4 @@ pub use netns::{NetNs, NetNsError};
 pub use packet::{Packet, difference, packet};
 pub use skip::{need_bpf, need_root, need_tool};
 pub use strict::StrictBytes;
+pub use syns::Syns;

@@ -4,6 +4,7 @@
 //! rustfmt decides, and whatever a lint of the compiler or clippy can say (`clippy.toml`, `[lints]`).
 
 mod programs;
+mod proof;
 mod sizes;
 mod source;
 mod tiers;
@@ -61,13 +62,20 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<bool> {
     let programs = programs::list(&sources);
     let golden = std::fs::read_to_string(root.join(programs::GOLDEN)).unwrap_or_default();
     findings.extend(programs::check(&sources, &programs, &golden));
+    let proofs = proof::list(root)?;
+    findings.extend(proof::check(root, &proofs)?);
 
     findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     for Finding { file, line, text } in &findings {
         println!("{file}:{line}: {text}");
     }
     let (files, crates, programs) = (sources.len(), crates.len(), programs.len());
-    println!("tidy: {files} files, {crates} crates, {programs} eBPF programs, {} findings", findings.len());
+    println!(
+        "tidy: {files} files, {crates} crates, {programs} eBPF programs, {} cases, {} scripts, {} findings",
+        proofs.cases,
+        proofs.scripts,
+        findings.len()
+    );
     Ok(findings.is_empty())
 }
 

@@ -7,7 +7,7 @@ use api::{
 };
 use runtime::control::Client;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -18,6 +18,10 @@ use testkit::netns::NetNs;
 pub const VIP: &str = "192.0.2.10:8080";
 pub const REAL: &str = "192.0.2.3:8080";
 pub const WAIT: Duration = Duration::from_secs(20);
+/// How long a socket waits.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a datagram that is longer than three links can carry at once.
+pub const DATAGRAM: usize = 5_000;
 
 /// Polls until the closure gives something.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -282,4 +286,51 @@ pub fn real_spec() -> RealSpec {
 pub fn first_real(daemon: &Daemon) -> api::RealView {
     let services: Services = daemon.get("/v1/services");
     services.services[0].reals[0].clone()
+}
+
+/// Packets that ended so.
+pub fn verdict(daemon: &Daemon, name: &str) -> u64 {
+    let verdicts: api::Verdicts = daemon.get("/v1/verdicts");
+    verdicts.verdicts.iter().find(|it| it.name == name).map_or(0, |it| it.packets)
+}
+
+pub fn udp_socket(netns: &NetNs, address: &str) -> UdpSocket {
+    let socket = netns.run(|| UdpSocket::bind(address)).expect("inside").expect("bind");
+    socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
+    socket
+}
+
+/// Sends every datagram back, with its own first byte in front. The thread ends with the process.
+pub fn serve_datagrams(server: &NetNs, at: &str, name: u8) {
+    let socket = udp_socket(server, at);
+    socket.set_read_timeout(None).expect("no time-out");
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 2 * DATAGRAM];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer[1..]) {
+            buffer[0] = name;
+            let _ = socket.send_to(&buffer[..=length], from);
+        }
+    });
+}
+
+/// A client behind a way that carries shorter packets than it knows of. The lab's own client is the router before it; the
+/// servers' packets to it go to `gateway`.
+pub fn far_client(lab: &Lab, gateway: &str) -> NetNs {
+    let far = NetNs::new("fa").expect("namespace");
+    let router = &lab.client;
+    router.veth("narrow", &far, "eth0").expect("veth");
+    router.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("inside").expect("a router");
+    for (netns, words) in [
+        (router, "addr add 198.51.100.1/24 dev narrow"),
+        (router, "link set narrow mtu 1300"),
+        (&far, "addr add 198.51.100.2/24 dev eth0"),
+        (&far, "route add default via 198.51.100.1"),
+        (&lab.director, "route add 198.51.100.0/24 via 192.0.2.1"),
+    ] {
+        netns.ip(words).expect(words);
+    }
+    for server in &lab.servers {
+        server.ip(&format!("route add 198.51.100.0/24 via {gateway}")).expect("route");
+    }
+    far
 }

@@ -1,6 +1,7 @@
 //! What came out, in words: which server, and what else changed on the way.
 
 use crate::mac::{self, DIRECTOR_MAC};
+use crate::pieces::{Joined, join};
 use testkit::Packet;
 use testkit::packet::read;
 
@@ -23,11 +24,15 @@ pub(crate) fn describe(sent: &Packet, frames: &[Vec<u8>]) -> String {
     frames.iter().map(|frame| describe_one(sent, frame)).collect::<Vec<_>>().join(" + ")
 }
 
-/// Describes the frames that several packets led to, in an order of their own.
+/// Describes what the fragments of a datagram led to, as those see it who get it: the datagram, put together again, and the
+/// fragments that cannot be.
 pub(crate) fn describe_all(sent: &[Packet], frames: &[Vec<u8>]) -> Vec<String> {
     let Some(first) = sent.first() else { return Vec::new() };
-    // That a fragment leaves as it came is told in full: which of those sent it is, is not known.
-    let mut texts: Vec<String> = frames.iter().map(|frame| place(frame) + &changed(first, frame)).collect();
+    let Joined { whole, parts } = join(frames);
+    // That a datagram leaves as it came is told in full: it was not sent in one piece.
+    let told = |frame: &Vec<u8>| place(frame) + &changed(first, frame);
+    let mut texts: Vec<String> = whole.iter().map(told).collect();
+    texts.extend(parts.iter().map(|frame| format!("in part: {}", told(frame))));
     texts.sort();
     if texts.is_empty() { vec!["nothing".to_owned()] } else { texts }
 }

@@ -271,21 +271,19 @@ impl Director {
         Ok(())
     }
 
-    /// A real server with a new upper threshold may take new flows again. One that is added again goes by its flows; IPVS
-    /// looks at them when the next one comes.
+    /// A real server with new thresholds goes by the flows it has [`ip_vs_ctl.c`, `__ip_vs_update_dest`], as does one that
+    /// is added again with flows.
     fn reconsider(&self, index: u32, before: Option<&Real>, now: &Real) -> Result<(), TableError> {
         let Some(before) = before else { return Ok(()) };
-        let load = self.maps().loads.get(index)?.unwrap_or_default();
-        let is_back = now.flags & REAL_AVAILABLE != 0 && before.flags & REAL_AVAILABLE == 0;
-        let overloaded = if is_back {
-            forward::bind::is_reached(now, load)
-        } else if now.upper_threshold == 0 || now.upper_threshold > before.upper_threshold {
-            false
-        } else {
+        let what_counts = |real: &Real| (real.flags & REAL_AVAILABLE, real.upper_threshold, real.lower_threshold);
+        if now.flags & REAL_AVAILABLE == 0 || what_counts(before) == what_counts(now) {
             return Ok(());
-        };
-        if overloaded != (load.overloaded != 0) {
-            self.maps().loads.set_overloaded(index, overloaded)?;
+        }
+        let load = self.maps().loads.get(index)?.unwrap_or_default();
+        let was = load.overloaded != 0;
+        let is = forward::bind::is_reached(now, load) || was && !forward::bind::has_recovered(now, load);
+        if is != was {
+            self.maps().loads.set_overloaded(index, is)?;
         }
         Ok(())
     }

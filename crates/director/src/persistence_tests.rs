@@ -232,12 +232,19 @@ fn thresholds_are_set_by_packets_and_cleared_by_edits_and_by_the_sweep() {
     change(&mut director, vec![edit(1)]);
     send(&director, "ip4 198.51.100.7 > 192.0.2.10 / tcp 1 > 80 syn");
     assert!(is_overloaded(&director));
-    // A lower one changes nothing, a higher one clears.
+    // New thresholds count for the flows there are: one of three is fewer than three quarters, two of two are enough.
     change(&mut director, vec![edit(3)]);
     assert!(!is_overloaded(&director));
     send(&director, "ip4 198.51.100.7 > 192.0.2.10 / tcp 2 > 80 syn");
     change(&mut director, vec![edit(2)]);
+    assert!(is_overloaded(&director));
+    change(&mut director, vec![edit(0)]);
     assert!(!is_overloaded(&director));
+    // Neither below the lower one nor at the upper one: as it was.
+    change(&mut director, vec![edit(2)]);
+    change(&mut director, vec![edit(3)]);
+    assert!(!is_overloaded(&director), "2 < 3 - 3 / 4");
+    change(&mut director, vec![edit(2)]);
     // Taken out and added again: as its two flows say.
     change(&mut director, vec![Change::DeleteReal { service: of, real: real(1, 80) }]);
     change(&mut director, vec![Change::AddReal { service: of, real: real(1, 80), spec: real_spec(2) }]);

@@ -47,9 +47,9 @@ enum What {
 
 #[derive(Args)]
 struct Choice {
-    /// Only scripts whose name fits; * stands for anything
+    /// Only scripts whose name fits; * stands for anything; may be given several times
     #[arg(long, value_name = "GLOB")]
-    script: Option<String>,
+    script: Vec<String>,
     /// Only the short part, which the tests play
     #[arg(long)]
     short: bool,
@@ -128,7 +128,8 @@ fn main() -> ExitCode {
 }
 
 fn chosen(choice: &Choice) -> Result<Vec<Script>, Box<dyn Error>> {
-    let fits = |name: &str| choice.script.as_ref().is_none_or(|pattern| script::fits(pattern, name));
+    let patterns = &choice.script;
+    let fits = |name: &str| patterns.is_empty() || patterns.iter().any(|it| script::fits(it, name));
     let wanted = |name: &str, is_short: bool| fits(name) && (is_short || !choice.short);
     let mut scripts = script::read_some(&choice.scripts, wanted)?;
     if let Some(count) = choice.random.filter(|count| *count > 0) {
@@ -191,7 +192,7 @@ fn compare_played(a: &Path, b: &Path) -> Result<bool, Box<dyn Error>> {
 }
 
 fn run(mut words: Run) -> Result<bool, Box<dyn Error>> {
-    let is_everything = words.choice.script.is_none() && !words.choice.short && words.ipvs.is_none();
+    let is_everything = words.choice.script.is_empty() && !words.choice.short && words.ipvs.is_none();
     let random = *words.choice.random.get_or_insert(if is_everything { RANDOM } else { 0 });
     if random > 0 {
         let seed = words.choice.seed.map_or_else(runtime::random::random_u64, Ok)?;

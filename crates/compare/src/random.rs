@@ -91,6 +91,7 @@ impl Writer {
     fn write(&mut self) {
         for number in 0..1 + self.numbers.below(3) {
             let service = Draft { number, numbers: &mut self.numbers }.service();
+            service.marks().iter().for_each(|line| self.line(line));
             self.services.push(service);
             self.add_service(self.services.len() - 1);
         }
@@ -126,22 +127,21 @@ impl Writer {
         }
     }
 
-    /// Adds a service and some of its servers, each by a command of its own: many at once are not the same for wrr.
+    /// Adds a service and some of its servers, for wrr each by a command of its own: many at once are not the same.
     fn add_service(&mut self, at: usize) {
         let service = &self.services[at];
-        let marks = service.marks();
-        let line = format!("-A {} {}", service.name(), service.flags());
-        marks.iter().for_each(|line| self.line(line));
+        let start = if service.scheduler.starts_with("wrr") { "" } else { "| " };
+        let line = format!("{start}-A {} {}", service.name(), service.flags());
         self.line(&line);
         for number in 1..=1 + self.numbers.below(REALS - 1) {
-            self.add_server(at, number);
+            self.add_server(at, number, start);
         }
     }
 
-    fn add_server(&mut self, at: usize, number: u64) {
+    fn add_server(&mut self, at: usize, number: u64, start: &str) {
         if self.services[at].may_add(number) {
             let server = self.server(at, number);
-            self.line(&format!("-a {server}"));
+            self.line(&format!("{start}-a {server}"));
             self.services[at].added(number);
         }
     }
@@ -176,7 +176,7 @@ impl Writer {
     fn add_or_remove(&mut self, at: usize) {
         let number = 1 + self.numbers.below(REALS);
         if self.numbers.one_in(2) {
-            return self.add_server(at, number);
+            return self.add_server(at, number, "");
         }
         let line = format!("-d {}", self.services[at].named(number));
         self.line(&line);
@@ -312,7 +312,8 @@ mod tests {
             "-A -t [2001:db8::",
             "-A -u 192.0.2.",
             "-A -u [2001:db8::",
-            "-A -f ",
+            "| -A -f ",
+            "\n-A -f ",
             ":0 -s ",
             " -p ",
             " -M ",

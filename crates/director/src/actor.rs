@@ -11,7 +11,7 @@ use crate::statistics::Statistics;
 use crate::sweep::Sweep;
 use crate::tables;
 use crate::trial::Trial;
-use abi::{Counters, Load, REAL_AVAILABLE, Real, Verdict};
+use abi::{AffinityKey, Counters, Load, REAL_AVAILABLE, Real, Verdict};
 use api::{Change, Changes, EventKind, Outcomes, Refusal, RefusalKind, ServiceId};
 use kernel::{Datapath, TableError, Tables as Maps};
 use plan::{AdoptError, Layout, Model, Neighbours, Options, Resolved, TableChange, Tables, compile, diff};
@@ -263,6 +263,7 @@ impl Director {
         }
         self.layout = layout;
         self.layout.settle();
+        self.forget_destinations(&before)?;
         for change in &changes {
             if let TableChange::PutReal(index, real) = change {
                 self.reconsider(*index, before.reals.get(index), real)?;
@@ -271,11 +272,33 @@ impl Director {
         Ok(())
     }
 
+    /// Takes away the destinations that a service remembers by a scheduler it has no longer: IPVS gives the memory up with
+    /// the scheduler [`ip_vs_lblc.c`, `ip_vs_lblc_done_svc`].
+    fn forget_destinations(&self, before: &Tables) -> Result<(), TableError> {
+        let remembering = |tables: &Tables| -> BTreeSet<(u32, u16)> {
+            let services = tables.services.values().filter(|it| forward::schedule::affinity::is_affine(it));
+            services.map(|it| (it.index, it.scheduler)).collect()
+        };
+        let now = remembering(&self.tables);
+        let ended: BTreeSet<u32> =
+            remembering(before).difference(&now).map(|(index, _scheduler)| *index).collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let affinities = &self.maps().affinities;
+        let entries = affinities.entries()?;
+        let keys: Vec<AffinityKey> =
+            entries.into_iter().map(|(key, _)| key).filter(|key| ended.contains(&key.service)).collect();
+        affinities.delete_batch(&keys)?;
+        Ok(())
+    }
+
     /// A real server with new thresholds goes by the flows it has [`ip_vs_ctl.c`, `__ip_vs_update_dest`], as does one that
     /// is added again with flows.
     fn reconsider(&self, index: u32, before: Option<&Real>, now: &Real) -> Result<(), TableError> {
         let Some(before) = before else { return Ok(()) };
-        let what_counts = |real: &Real| (real.flags & REAL_AVAILABLE, real.upper_threshold, real.lower_threshold);
+        let what_counts =
+            |real: &Real| (real.flags & REAL_AVAILABLE, real.upper_threshold, real.lower_threshold);
         if now.flags & REAL_AVAILABLE == 0 || what_counts(before) == what_counts(now) {
             return Ok(());
         }

@@ -91,18 +91,20 @@ pub(crate) struct Joined {
 /// nothing.
 pub(crate) fn join(frames: &[Vec<u8>]) -> Joined {
     let mut joined = Joined::default();
-    let mut groups: Vec<(Fragment, Vec<(&Vec<u8>, Fragment)>)> = Vec::new();
+    // Of one datagram each, never empty.
+    let mut groups: Vec<Vec<Piece<'_>>> = Vec::new();
     for frame in frames {
         let Some(fragment) = Fragment::of(frame) else {
             joined.whole.push(frame.clone());
             continue;
         };
-        match groups.iter_mut().find(|(first, _)| first.around == fragment.around) {
-            Some((_, pieces)) => pieces.push((frame, fragment)),
-            None => groups.push((fragment.clone(), vec![(frame, fragment)])),
+        let is_akin = |(_, first): &Piece<'_>| first.around == fragment.around;
+        match groups.iter_mut().find(|pieces| pieces.first().is_some_and(is_akin)) {
+            Some(pieces) => pieces.push((frame, fragment)),
+            None => groups.push(vec![(frame, fragment)]),
         }
     }
-    for (_, mut pieces) in groups {
+    for mut pieces in groups {
         pieces.sort_by_key(|(_, fragment)| fragment.offset);
         match whole(&pieces) {
             Some(frame) => joined.whole.push(frame),
@@ -112,7 +114,10 @@ pub(crate) fn join(frames: &[Vec<u8>]) -> Joined {
     joined
 }
 
-/// A frame that holds a fragment.
+/// A frame and the fragment in it.
+type Piece<'a> = (&'a Vec<u8>, Fragment);
+
+/// What is to be known of a frame that holds a fragment.
 #[derive(Clone, Debug)]
 struct Fragment {
     /// The headers up to the fragment's own, without lengths, checksums, place, and a tunnel's identification.
@@ -195,7 +200,7 @@ fn without_variables(header: &[u8], is_outer: bool) -> Option<Vec<u8>> {
 }
 
 /// The frame that these fragments, in order of their places, are those of. `None` when there is a hole.
-fn whole(pieces: &[(&Vec<u8>, Fragment)]) -> Option<Vec<u8>> {
+fn whole(pieces: &[Piece<'_>]) -> Option<Vec<u8>> {
     let (frame, first) = pieces.first()?;
     let mut data: Vec<u8> = Vec::new();
     let mut is_complete = false;

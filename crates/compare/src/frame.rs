@@ -1,6 +1,7 @@
 //! What came out, in words: which server, and what else changed on the way.
 
 use crate::mac::{self, DIRECTOR_MAC};
+use crate::pieces::{Joined, join};
 use testkit::Packet;
 use testkit::packet::read;
 
@@ -23,11 +24,15 @@ pub(crate) fn describe(sent: &Packet, frames: &[Vec<u8>]) -> String {
     frames.iter().map(|frame| describe_one(sent, frame)).collect::<Vec<_>>().join(" + ")
 }
 
-/// Describes the frames that several packets led to, in an order of their own.
+/// Describes what the fragments of a datagram led to, as those see it who get it: the datagram, put together again, and the
+/// fragments that cannot be.
 pub(crate) fn describe_all(sent: &[Packet], frames: &[Vec<u8>]) -> Vec<String> {
     let Some(first) = sent.first() else { return Vec::new() };
-    // That a fragment leaves as it came is told in full: which of those sent it is, is not known.
-    let mut texts: Vec<String> = frames.iter().map(|frame| place(frame) + &changed(first, frame)).collect();
+    let Joined { whole, parts } = join(frames);
+    // That a datagram leaves as it came is told in full: it was not sent in one piece.
+    let told = |frame: &Vec<u8>| place(frame) + &changed(first, frame);
+    let mut texts: Vec<String> = whole.iter().map(told).collect();
+    texts.extend(parts.iter().map(|frame| format!("in part: {}", told(frame))));
     texts.sort();
     if texts.is_empty() { vec!["nothing".to_owned()] } else { texts }
 }
@@ -52,8 +57,9 @@ fn describe_one(sent: &Packet, frame: &[u8]) -> String {
 /// A frame in the packet language, without what its sender chooses freely.
 fn changed(sent: &Packet, frame: &[u8]) -> String {
     let sent_bytes = sent.to_bytes();
-    // An error that was sent leaves translated; one that was made tells by its meaning alone.
-    if !is_icmp_error(&sent_bytes)
+    // An error that was sent leaves translated, in full; one that was made tells by its meaning alone. About a packet of
+    // the director's own, in a tunnel, one is made too.
+    if (!is_icmp_error(&sent_bytes) || is_to_director(&sent_bytes))
         && let Some(text) = meaning(frame)
     {
         return text;
@@ -73,6 +79,15 @@ fn changed(sent: &Packet, frame: &[u8]) -> String {
 fn is_from_director(text: &str) -> bool {
     let ip = text.split(" / ").nth(1).unwrap_or_default();
     ["ip4 10.0.0.254 > ", "ip6 fd00::fe > "].iter().any(|start| ip.starts_with(start))
+}
+
+/// Whether a frame is for an address of the director itself, which is no VIP.
+fn is_to_director(frame: &[u8]) -> bool {
+    let text = read(frame).to_string();
+    let ip = text.split(" / ").nth(1).unwrap_or_default();
+    [" > 10.0.0.254", " > fd00::fe"]
+        .iter()
+        .any(|end| ip.split_once(end).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(' ')))
 }
 
 /// The text of a tunnel's packet without the UDP source port, which the sender makes of the flow inside.
@@ -271,6 +286,21 @@ mod tests {
         );
         let text = describe(&sent.parse().expect("packet"), &[packet(&left)]);
         assert_eq!(text, format!("client: {left}"));
+    }
+
+    #[test]
+    fn an_error_made_of_one_about_a_tunnels_packet_is_told_by_its_meaning() {
+        let sent = "eth 02:00:00:00:00:0c > 02:00:00:00:00:0d / ip4 10.0.0.99 > 10.0.0.254 / icmp 3 1 / \
+                    ip4 10.0.0.254 > 10.0.0.1 / ip4 198.51.100.1 > 192.0.2.10 / tcp 5 > 80 seq 9 ack / bytes 90";
+        let made = |header: &str, more: &str| {
+            let text = format!(
+                "eth 02:00:00:00:00:0d > 02:00:00:00:00:0c / ip4 192.0.2.10 > 198.51.100.1 {header} / icmp 3 1 / \
+                 ip4 198.51.100.1 > 192.0.2.10 len 130 proto 6 / hex 0005005000000009{more}"
+            );
+            describe(&sent.parse().expect("packet"), &[packet(&text)])
+        };
+        assert_eq!(made("df", ""), made("tos 0xc0", "00000000"));
+        assert!(made("", "").starts_with("client: icmp 3 1 rest 00000000 "), "{}", made("", ""));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 /// Seconds the virtual machine may take, boot included.
-const VM_S: &str = "1800";
+const VM_S: &str = "3600";
+/// Scripts made at random that a run of everything plays beside the written ones.
+const RANDOM: u32 = 200;
 
 /// Plays the same scripts into kernel IPVS and into Sluice and compares what happened
 #[derive(Parser)]
@@ -67,16 +69,16 @@ struct Flood {
 
 #[derive(Args)]
 struct Choice {
-    /// Only scripts whose name fits; * stands for anything
+    /// Only scripts whose name fits; * stands for anything; may be given several times
     #[arg(long, value_name = "GLOB")]
-    script: Option<String>,
+    script: Vec<String>,
     /// Only the short part, which the tests play
     #[arg(long)]
     short: bool,
-    /// As many more scripts made at random
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
-    random: u32,
-    /// What the random scripts are made from
+    /// As many more scripts made at random; a run of everything: 200, else none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=10_000))]
+    random: Option<u32>,
+    /// What the random scripts are made from; a run draws one and prints it
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Folder of the written scripts
@@ -149,12 +151,13 @@ fn main() -> ExitCode {
 }
 
 fn chosen(choice: &Choice) -> Result<Vec<Script>, Box<dyn Error>> {
-    let fits = |name: &str| choice.script.as_ref().is_none_or(|pattern| script::fits(pattern, name));
+    let patterns = &choice.script;
+    let fits = |name: &str| patterns.is_empty() || patterns.iter().any(|it| script::fits(it, name));
     let wanted = |name: &str, is_short: bool| fits(name) && (is_short || !choice.short);
     let mut scripts = script::read_some(&choice.scripts, wanted)?;
-    if choice.random > 0 {
+    if let Some(count) = choice.random.filter(|count| *count > 0) {
         let seed = choice.seed.ok_or("random scripts need --seed")?;
-        let made = random::scripts(seed, choice.random)?;
+        let made = random::scripts(seed, count)?;
         scripts.extend(made.into_iter().filter(|it| wanted(&it.name, it.short)));
     }
     if scripts.is_empty() {
@@ -212,11 +215,13 @@ fn compare_played(a: &Path, b: &Path) -> Result<bool, Box<dyn Error>> {
 }
 
 fn run(mut words: Run) -> Result<bool, Box<dyn Error>> {
-    if words.choice.random > 0 {
+    let is_everything = words.choice.script.is_empty() && !words.choice.short && words.ipvs.is_none();
+    let random = *words.choice.random.get_or_insert(if is_everything { RANDOM } else { 0 });
+    if random > 0 {
         let seed = words.choice.seed.map_or_else(runtime::random::random_u64, Ok)?;
         // Short enough to be typed again.
         let seed = *words.choice.seed.insert(seed % 1_000_000_000);
-        println!("random scripts: --random {} --seed {seed}", words.choice.random);
+        println!("random scripts: --random {random} --seed {seed}");
     }
     let count = chosen(&words.choice)?.len();
     println!("playing {count} scripts into ipvs and sluice");
@@ -252,7 +257,7 @@ fn player(words: &Run, target: &str, workers: &str) -> Vec<String> {
     line.extend(["--workers".to_owned(), workers.to_owned()]);
     line.extend(["--sluice".to_owned(), path(&words.sluice)]);
     line.extend(["--scripts".to_owned(), path(&words.choice.scripts)]);
-    line.extend(["--random".to_owned(), words.choice.random.to_string()]);
+    line.extend(["--random".to_owned(), words.choice.random.unwrap_or_default().to_string()]);
     let seed = words.choice.seed.iter().map(u64::to_string);
     line.extend(seed.flat_map(|seed| ["--seed".to_owned(), seed]));
     line.extend(words.choice.short.then(|| "--short".to_owned()));

@@ -1,74 +1,86 @@
-//! Scripts made from a seed: services, real servers, edits, flows that open and close, listings.
+//! Scripts made from a seed: services of every kind (TCP, UDP, marks, any port; persistent, one-packet; both families), real
+//! servers of every method, edits, deletions, flows that open, answer and close, listings.
 //!
-//! Absent: waits (a minute of random scripts is to hold many), and client ports that come again after a close, which is
-//! the business of written scripts.
+//! Absent on purpose is what is known to differ (docs/compatibility.md), as it would hide all else: a real server keeps its
+//! method; a UDP flow whose real server is gone is left alone, a TCP one gets no SYN again; a persistent service stays, and
+//! with a real server gone from one its templates are not listed. Absent too: waits but for counters (a minute of random
+//! scripts is to hold many), and client ports that come again after a close, which is the business of written scripts.
+
+mod numbers;
+mod service;
 
 use crate::script::{Script, ScriptError};
+use numbers::Numbers;
+use service::{Draft, Service};
 
-const SCHEDULERS: [&str; 11] = ["rr", "wrr", "lc", "wlc", "sh", "mh", "dh", "sed", "nq", "fo", "ovf"];
 /// Steps after the set-up.
-const STEPS: u64 = 14;
+const STEPS: u64 = 16;
+/// Real servers of a service have numbers from 1 to this.
+const REALS: u64 = 6;
 
 /// Scripts number 1 to `count` of a seed. Each depends on the seed and its own number alone.
 ///
 /// # Errors
 /// A line that is no step: a mistake in this module.
 pub fn scripts(seed: u64, count: u32) -> Result<Vec<Script>, ScriptError> {
-    (1..=count)
-        .map(|number| {
-            let mut writer = Writer::new(seed ^ (u64::from(number) << 40));
-            writer.write();
-            Script::read(&format!("random {seed} {number}"), &writer.text)
-        })
-        .collect()
+    (1..=count).map(|number| Script::read(&format!("random {seed} {number}"), &text(seed, number))).collect()
 }
 
-/// Numbers from a seed (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % limit.max(1)
-    }
-
-    fn one_in(&mut self, many: u64) -> bool {
-        self.below(many) == 0
-    }
-
-    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len() as u64) as usize]
-    }
+fn text(seed: u64, number: u32) -> String {
+    let mut writer = Writer::new(seed ^ (u64::from(number) << 40));
+    writer.write();
+    writer.text
 }
 
-struct Service {
-    option: &'static str,
-    protocol: &'static str,
-    v6: bool,
-    vip: String,
+/// Flows that were opened, and may be there.
+#[derive(Clone)]
+struct Flows {
+    /// Of which service.
+    at: usize,
+    /// Port of the first, or of all.
     port: u16,
+    /// Where they went.
+    to: String,
+    to_port: u16,
+    count: u16,
+    /// What differs from one to the next: `port` or `address`.
+    vary: &'static str,
 }
 
 struct Writer {
     numbers: Numbers,
     text: String,
     services: Vec<Service>,
+    flows: Vec<Flows>,
     next_port: u16,
     /// Whether real servers have thresholds.
     thresholds: bool,
     /// Whether packets come at the end of their hops.
     hops: bool,
+    /// Whether the counters are listed in the end.
+    counters: bool,
+    /// Whether templates may be listed.
+    templates: bool,
 }
 
 impl Writer {
     fn new(seed: u64) -> Self {
-        let mut numbers = Numbers(seed);
+        let mut numbers = Numbers::new(seed);
         // Not in all scripts: what fails for one of these hides everything else.
         let (thresholds, hops) = (numbers.one_in(4), numbers.one_in(4));
-        Self { numbers, text: String::new(), services: Vec::new(), next_port: 1024, thresholds, hops }
+        // The director's own answers are counted by IPVS alone.
+        let counters = !hops && numbers.one_in(6);
+        Self {
+            numbers,
+            text: String::new(),
+            services: Vec::new(),
+            flows: Vec::new(),
+            next_port: 1024,
+            thresholds,
+            hops,
+            counters,
+            templates: true,
+        }
     }
 
     fn line(&mut self, line: &str) {
@@ -77,138 +89,199 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        for number in 0..1 + self.numbers.below(2) {
-            self.add_service(number);
+        for number in 0..1 + self.numbers.below(3) {
+            let service = Draft { number, numbers: &mut self.numbers }.service();
+            service.marks().iter().for_each(|line| self.line(line));
+            self.services.push(service);
+            self.add_service(self.services.len() - 1);
         }
         for _ in 0..STEPS {
             let at = self.numbers.below(self.services.len() as u64) as usize;
-            match self.numbers.below(10) {
+            match self.numbers.below(12) {
                 0 | 1 => self.edit_server(at),
                 2 => self.edit_service(at),
-                3 => self.remove_or_add(at),
-                4 => self.close(at),
-                5 => self.line("-Ln"),
-                6 if self.hops => self.hop(at),
+                3 => self.add_or_remove(at),
+                4 | 5 => self.go_on(),
+                6 | 7 => self.answer(),
+                8 if self.numbers.one_in(3) => self.remake(at),
+                8 => self.line("-Ln"),
+                9 if self.hops => self.hop(at),
                 _ => self.open(at),
             }
         }
-        for line in ["-Ln", "-Lcn", "-Sn", "-Ln --thresholds", "-Ln --persistent-conn"] {
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        for line in ["-Ln", "-Sn", "-Ln --thresholds", "-Ln --tun-info"] {
             self.line(line);
         }
-    }
-
-    fn add_service(&mut self, number: u64) {
-        let (option, protocol) = if self.numbers.one_in(3) { ("-u", "udp") } else { ("-t", "tcp") };
-        let v6 = self.numbers.one_in(2);
-        let last = 10 + number;
-        let vip = if v6 { format!("[2001:db8::{last}]") } else { format!("192.0.2.{last}") };
-        let port = 80 + self.numbers.below(3) as u16;
-        let scheduler = self.scheduler();
-        self.line(&format!("| -A {option} {vip}:{port} {scheduler}"));
-        self.services.push(Service { option, protocol, v6, vip, port });
-        let at = self.services.len() - 1;
-        for server in 1..=1 + self.numbers.below(5) {
-            let server = self.server(at, server);
-            self.line(&format!("| -a {server}"));
+        if self.templates {
+            self.line("-Lcn");
+            self.line("-Ln --persistent-conn");
+        }
+        if self.counters {
+            // The kernel sums its counters up every two seconds.
+            self.line("wait 4.5");
+            self.line("-Ln --stats");
         }
     }
 
-    fn scheduler(&mut self) -> String {
-        let scheduler = self.numbers.pick(&SCHEDULERS);
-        let flags = match scheduler {
-            "sh" | "mh" => self.numbers.pick(&["", " -b #-fallback", " -b #-port", " -b #-fallback,#-port"]),
-            _ => "",
-        };
-        format!("-s {scheduler}{}", flags.replace('#', scheduler))
+    /// Adds a service and some of its servers, for wrr each by a command of its own: many at once are not the same.
+    fn add_service(&mut self, at: usize) {
+        let service = &self.services[at];
+        let start = if service.scheduler.starts_with("wrr") { "" } else { "| " };
+        let line = format!("{start}-A {} {}", service.name(), service.flags());
+        self.line(&line);
+        for number in 1..=1 + self.numbers.below(REALS - 1) {
+            self.add_server(at, number, start);
+        }
     }
 
-    /// `-t VIP:80 -r 10.0.0.1 -w 3`
+    fn add_server(&mut self, at: usize, number: u64, start: &str) {
+        if self.services[at].may_add(number) {
+            let server = self.server(at, number);
+            self.line(&format!("{start}-a {server}"));
+            self.services[at].added(number);
+        }
+    }
+
+    /// `-t VIP:80 -r 10.0.0.1:80 -m -w 3`
     fn server(&mut self, at: usize, number: u64) -> String {
         let weight = self.numbers.below(6);
         let thresholds = match self.numbers.below(8) {
             _ if !self.thresholds => String::new(),
-            0 => format!(" -x {}", 2 + self.numbers.below(8)),
-            1 => format!(" -x {} -y {}", 6 + self.numbers.below(8), 1 + self.numbers.below(5)),
+            0 | 1 => format!(" -x {}", 2 + self.numbers.below(8)),
+            2 => format!(" -x {} -y {}", 6 + self.numbers.below(8), 1 + self.numbers.below(5)),
             _ => String::new(),
         };
-        format!("{} -w {weight}{thresholds}", self.named(at, number))
-    }
-
-    fn named(&self, at: usize, number: u64) -> String {
         let service = &self.services[at];
-        let real = if service.v6 { format!("[fd00::{number}]") } else { format!("10.0.0.{number}") };
-        let Service { option, vip, port, .. } = service;
-        format!("{option} {vip}:{port} -r {real}:{port}")
+        format!("{} {} -w {weight}{thresholds}", service.named(number), service.method(number))
     }
 
     fn edit_server(&mut self, at: usize) {
-        let number = 1 + self.numbers.below(6);
+        let number = 1 + self.numbers.below(REALS);
         let server = self.server(at, number);
         self.line(&format!("-e {server}"));
     }
 
     fn edit_service(&mut self, at: usize) {
-        let scheduler = self.scheduler();
-        let Service { option, vip, port, .. } = &self.services[at];
-        let line = format!("-E {option} {vip}:{port} {scheduler}");
+        let scheduler = Draft { number: 0, numbers: &mut self.numbers }.scheduler();
+        let service = &mut self.services[at];
+        service.scheduler = scheduler;
+        let line = format!("-E {} {}", service.name(), service.flags());
         self.line(&line);
     }
 
-    fn remove_or_add(&mut self, at: usize) {
-        let number = 1 + self.numbers.below(6);
-        let line = if self.numbers.one_in(2) {
-            format!("-d {}", self.named(at, number))
-        } else {
-            format!("-a {}", self.server(at, number))
-        };
+    fn add_or_remove(&mut self, at: usize) {
+        let number = 1 + self.numbers.below(REALS);
+        if self.numbers.one_in(2) {
+            return self.add_server(at, number, "");
+        }
+        let line = format!("-d {}", self.services[at].named(number));
         self.line(&line);
+        let service = &mut self.services[at];
+        if service.removed(number) {
+            self.templates &= !service.is_persistent();
+            if service.is_udp() {
+                self.flows.retain(|flows| flows.at != at);
+            }
+        }
     }
 
-    fn client(&self, at: usize, port: u16) -> String {
-        let host = if self.services[at].v6 { "[2001:db8:1::1]" } else { "198.51.100.1" };
-        format!("{host}:{port}")
+    /// A service goes, and comes back with other servers.
+    fn remake(&mut self, at: usize) {
+        if self.services[at].is_persistent() {
+            return;
+        }
+        let line = format!("-D {}", self.services[at].name());
+        self.line(&line);
+        self.flows.retain(|flows| flows.at != at);
+        // Counters of real servers that come back do or do not begin anew, as the time of the kernel's sums falls.
+        self.counters = false;
+        self.services[at].removed_all();
+        if self.numbers.one_in(2) {
+            self.open(at);
+            self.flows.retain(|flows| flows.at != at);
+        }
+        self.add_service(at);
     }
 
     /// New flows, from many ports of one client or from many clients.
     fn open(&mut self, at: usize) {
         let count = 1 + self.numbers.below(30) as u16;
         let vary = self.numbers.pick(&["port", "address"]);
-        let from = self.client(at, self.next_port);
-        let Service { protocol, vip, port, .. } = &self.services[at];
-        let (flows, is_tcp) = (format!("{protocol} {from} > {vip}:{port}"), *protocol == "tcp");
+        let service = &self.services[at];
+        let (to, to_port) = service.destination(&mut self.numbers);
+        let flows = Flows { at, port: self.next_port, to, to_port, count, vary };
         self.next_port += count;
-        if is_tcp {
-            self.line(&format!("{flows} syn x {count} {vary}"));
-            if self.numbers.one_in(2) {
-                self.line(&format!("{flows} ack x {count} {vary}"));
-            }
+        if service.is_udp() {
+            let size = self.numbers.below(64);
+            self.packets(&flows, 0, count, &format!("data {size}"));
         } else {
-            self.line(&format!("{flows} data {} x {count} {vary}", self.text.len() % 64));
+            self.packets(&flows, 0, count, "syn");
+            if self.numbers.one_in(2) {
+                self.packets(&flows, 0, count, "ack");
+            }
         }
+        self.flows.push(flows);
     }
 
-    /// Packets of flows that may exist, in any order of states.
-    fn close(&mut self, at: usize) {
-        let count = 1 + self.numbers.below(12);
-        let span = u64::from(self.next_port - 1024);
-        let port = 1024 + self.numbers.below(span) as u16;
-        let from = self.client(at, port);
-        let flags = self.numbers.pick(&["fin ack", "rst", "ack", "fin", "none"]);
-        let Service { protocol, vip, port, .. } = &self.services[at];
-        let flags = if *protocol == "tcp" { flags } else { "" };
-        let line = format!("{protocol} {from} > {vip}:{port} {flags} x {count} port");
+    fn packets(&mut self, flows: &Flows, from: u16, count: u16, words: &str) {
+        let service = &self.services[flows.at];
+        let (protocol, vary) = (service.protocol(), flows.vary);
+        let client = service.client(flows.port, vary, from);
+        let line = format!("{protocol} {client} > {}:{} {words} x {count} {vary}", flows.to, flows.to_port);
+        self.line(&line);
+    }
+
+    /// Some of the flows there are: the first of these, and how many.
+    fn some(&mut self) -> Option<(Flows, u16, u16)> {
+        let at = self.numbers.below(self.flows.len() as u64) as usize;
+        let flows = self.flows.get(at)?.clone();
+        let from = self.numbers.below(flows.count.into()) as u16;
+        let count = 1 + self.numbers.below((flows.count - from).min(12).into()) as u16;
+        Some((flows, from, count))
+    }
+
+    /// Packets of clients in flows that may exist, in any order of states.
+    fn go_on(&mut self) {
+        let Some((flows, from, count)) = self.some() else { return };
+        let flags = self.numbers.pick(&["fin ack", "rst", "ack", "fin", "none", "psh ack data 20"]);
+        let words = if self.services[flows.at].is_udp() { "data 3" } else { flags };
+        self.packets(&flows, from, count, words);
+    }
+
+    /// What a masqueraded server sends, in flows of its own and of others.
+    fn answer(&mut self) {
+        let Some((flows, from, count)) = self.some() else { return };
+        let number = 1 + self.numbers.below(REALS);
+        let flags = self.numbers.pick(&["syn ack", "syn ack", "ack data 30", "fin ack", "rst"]);
+        let service = &self.services[flows.at];
+        let Some(server) = service.answers_as(number, flows.to_port) else { return };
+        let words = if service.is_udp() { "data 5" } else { flags };
+        let (client, vary) = (service.client(flows.port, flows.vary, from), flows.vary_back());
+        let line = format!("{} {server} > {client} {words} x {count} {vary}", service.protocol());
         self.line(&line);
     }
 
     /// A packet that may not go on.
     fn hop(&mut self, at: usize) {
         let ttl = self.numbers.below(3);
-        let from = self.client(at, self.next_port);
+        let service = &self.services[at];
+        let client = service.client(self.next_port, "port", 0);
+        let (to, to_port) = service.destination(&mut self.numbers);
+        let flags = if service.is_udp() { "" } else { "syn" };
+        let line = format!("{} {client} > {to}:{to_port} {flags} ttl {ttl}", service.protocol());
         self.next_port += 1;
-        let Service { protocol, vip, port, .. } = &self.services[at];
-        let flags = if *protocol == "tcp" { "syn" } else { "" };
-        let line = format!("{protocol} {from} > {vip}:{port} {flags} ttl {ttl}");
         self.line(&line);
+    }
+}
+
+impl Flows {
+    /// What differs in the packets that come back.
+    fn vary_back(&self) -> &'static str {
+        if self.vary == "port" { "toport" } else { "to" }
     }
 }
 
@@ -228,5 +301,44 @@ mod tests {
         assert_eq!(lines(1, 200), lines(1, 200));
         assert_eq!(lines(1, 10)[..5], lines(1, 5)[..]);
         assert_ne!(lines(1, 10), lines(2, 10));
+    }
+
+    #[test]
+    fn two_hundred_scripts_hold_every_kind() {
+        let texts: Vec<String> = (1..=200).map(|number| text(7, number)).collect();
+        let holds = |what: &str| texts.iter().filter(|text| text.contains(what)).count();
+        for kind in [
+            "-A -t 192.0.2.",
+            "-A -t [2001:db8::",
+            "-A -u 192.0.2.",
+            "-A -u [2001:db8::",
+            "| -A -f ",
+            "\n-A -f ",
+            ":0 -s ",
+            " -p ",
+            " -M ",
+            " -o",
+            " -m -w",
+            " -g -w",
+            " -i -w",
+            "--tun-type gre",
+            "--tun-type gue",
+            " -x ",
+            " -y ",
+            "\n-e ",
+            "\n-E ",
+            "\n-d ",
+            "\n-D ",
+            "\nmark ",
+            "tcp 10.0.0.",
+            "udp 10.0.0.",
+            "tcp [fd00::",
+            "syn ack",
+            "ttl 1",
+            "--stats",
+            "-s lblcr",
+        ] {
+            assert!(holds(kind) >= 5, "{kind:?} is in {} of 200", holds(kind));
+        }
     }
 }

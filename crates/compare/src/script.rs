@@ -12,7 +12,7 @@
 //! -Ln
 //! '''
 //! ```
-//! Steps are lines of [`Step`]; after `words A B`, `$1` stands for A and `$2` for B. Empty lines and those that begin with `#` are left out.
+//! Steps are lines of [`Step`]; after `words A B`, `$1` stands for A, `$2` for B and `$3` for nothing. Empty lines and those that begin with `#` are left out.
 
 use crate::step::{Step, StepError};
 use crate::template::{Each, combinations, fill};
@@ -128,10 +128,16 @@ impl Script {
     }
 }
 
-/// The line with `$1` and so on replaced by those values.
+/// Most values that a line can use.
+const VALUES_MAX: usize = 9;
+
+/// The line with `$1` and so on replaced by those values, and by nothing where there are fewer values.
 fn with_values(line: &str, values: &[String]) -> String {
-    let numbered = values.iter().enumerate();
-    numbered.fold(line.to_owned(), |line, (at, value)| line.replace(&format!("${}", at + 1), value))
+    let given = values.iter().map(String::as_str).chain(std::iter::repeat("")).take(VALUES_MAX);
+    let numbered = given.enumerate();
+    let line =
+        numbered.fold(line.to_owned(), |line, (at, value)| line.replace(&format!("${}", at + 1), value));
+    line.trim().to_owned()
 }
 
 /// The folder of the scripts of this repository.
@@ -227,6 +233,13 @@ mod tests {
         let script = Script::read("s", "words -t 192.0.2.10:80\n-A $1 $2\nwords -u\n-C").expect("script");
         let lines: Vec<&str> = script.steps.iter().map(|(line, _)| line.as_str()).collect();
         assert_eq!(lines, ["-A -t 192.0.2.10:80", "-C"]);
+        let lines = |words: &str| {
+            let script =
+                Script::read("s", &format!("words {words}\n$2 -e -t 192.0.2.10:80 $1")).expect("script");
+            script.steps[0].0.clone()
+        };
+        assert_eq!(lines("-m ~"), "~ -e -t 192.0.2.10:80 -m");
+        assert_eq!(lines("-g"), "-e -t 192.0.2.10:80 -g", "what is not given stands for nothing");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::actor::{ActorError, Director, log_error};
 use crate::tables::{self, runs};
-use abi::{Counters, REAL_AVAILABLE, Real, Verdict};
+use abi::{AffinityKey, Counters, REAL_AVAILABLE, Real, Verdict};
+use forward::schedule::affinity::is_affine;
 use kernel::TableError;
 use plan::{Compiled, Recompiled, TableChange, Touched, compile, diff, recompile};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,10 +72,12 @@ impl Director {
             _ => None,
         });
         let reals: Vec<(u32, Real, Real)> = reals.collect();
+        let remembering = self.remembering(&changes);
         match tables::apply(self.datapath.tables(), &mut self.tables, &changes) {
             Ok(undo) => {
-                let reconsidered =
-                    reals.iter().try_for_each(|(index, before, now)| self.reconsider(*index, before, now));
+                let reconsidered = self.forget_destinations(&remembering).and_then(|()| {
+                    reals.iter().try_for_each(|(index, before, now)| self.reconsider(*index, before, now))
+                });
                 match reconsidered {
                     Ok(()) => Ok(Installed { undo }),
                     Err(error) => {
@@ -112,21 +115,56 @@ impl Director {
         self.tables_version += 1;
     }
 
-    /// A real server with a new upper threshold may take new flows again. One that is added again goes by its flows; IPVS
-    /// looks at them when the next one comes.
+    /// A real server with new thresholds goes by the flows it has [`ip_vs_ctl.c`, `__ip_vs_update_dest`], as does one that
+    /// is added again with flows.
     fn reconsider(&self, index: u32, before: &Real, now: &Real) -> Result<(), TableError> {
-        let load = self.maps().loads.get(index)?.unwrap_or_default();
-        let is_back = now.flags & REAL_AVAILABLE != 0 && before.flags & REAL_AVAILABLE == 0;
-        let overloaded = if is_back {
-            forward::bind::is_reached(now, load)
-        } else if now.upper_threshold == 0 || now.upper_threshold > before.upper_threshold {
-            false
-        } else {
+        let what_counts =
+            |real: &Real| (real.flags & REAL_AVAILABLE, real.upper_threshold, real.lower_threshold);
+        if now.flags & REAL_AVAILABLE == 0 || what_counts(before) == what_counts(now) {
             return Ok(());
-        };
-        if overloaded != (load.overloaded != 0) {
-            self.maps().loads.set_overloaded(index, overloaded)?;
         }
+        let load = self.maps().loads.get(index)?.unwrap_or_default();
+        let was = load.overloaded != 0;
+        let is = forward::bind::is_reached(now, load) || was && !forward::bind::has_recovered(now, load);
+        if is != was {
+            self.maps().loads.set_overloaded(index, is)?;
+        }
+        Ok(())
+    }
+
+    /// Services that these changes touch and that remember destinations: index and scheduler.
+    fn remembering(&self, changes: &[TableChange]) -> BTreeSet<(u32, u16)> {
+        let keys = changes.iter().filter_map(|change| match change {
+            TableChange::PutService(key, _) | TableChange::RemoveService(key) => Some(key),
+            _ => None,
+        });
+        let services = keys.filter_map(|key| self.tables.services.get(key));
+        services.filter(|it| is_affine(it)).map(|it| (it.index, it.scheduler)).collect()
+    }
+
+    /// Takes away the destinations that a service remembers by a scheduler it has no longer: IPVS gives the memory up with
+    /// the scheduler [`ip_vs_lblc.c`, `ip_vs_lblc_done_svc`].
+    fn forget_destinations(&self, before: &BTreeSet<(u32, u16)>) -> Result<(), TableError> {
+        if before.is_empty() {
+            return Ok(());
+        }
+        // A service of a mark is there under several keys.
+        let now: BTreeSet<(u32, u16)> = self
+            .tables
+            .services
+            .values()
+            .filter(|it| is_affine(it))
+            .map(|it| (it.index, it.scheduler))
+            .collect();
+        let ended: BTreeSet<u32> = before.difference(&now).map(|(index, _)| *index).collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let affinities = &self.maps().affinities;
+        let entries = affinities.entries()?;
+        let keys: Vec<AffinityKey> =
+            entries.into_iter().map(|(key, _)| key).filter(|key| ended.contains(&key.service)).collect();
+        affinities.delete_batch(&keys)?;
         Ok(())
     }
 

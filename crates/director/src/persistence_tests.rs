@@ -54,6 +54,16 @@ pub(crate) fn real_spec(upper_threshold: u32) -> RealSpec {
     }
 }
 
+fn service_spec(scheduler: &str) -> ServiceSpec {
+    ServiceSpec {
+        scheduler: scheduler.to_owned(),
+        scheduler_flags: SchedulerFlags::default(),
+        persistence: None,
+        persistence_engine: None,
+        one_packet: false,
+    }
+}
+
 /// A service of scheduler rr with so many real servers.
 pub(crate) fn add(
     director: &mut Director,
@@ -63,13 +73,8 @@ pub(crate) fn add(
     reals: u8,
 ) {
     let persistence = (timeout_s > 0).then_some(Persistence { timeout_s, mask: 0xffff_ff00 });
-    let spec = ServiceSpec {
-        scheduler: "rr".to_owned(),
-        scheduler_flags: SchedulerFlags::default(),
-        persistence,
-        persistence_engine: engine.map(str::to_owned),
-        one_packet: false,
-    };
+    let spec =
+        ServiceSpec { persistence, persistence_engine: engine.map(str::to_owned), ..service_spec("rr") };
     let port = match service {
         ServiceId::Address { port, .. } => port,
         ServiceId::Fwmark { .. } => 0,
@@ -232,12 +237,19 @@ fn thresholds_are_set_by_packets_and_cleared_by_edits_and_by_the_sweep() {
     change(&mut director, vec![edit(1)]);
     send(&director, "ip4 198.51.100.7 > 192.0.2.10 / tcp 1 > 80 syn");
     assert!(is_overloaded(&director));
-    // A lower one changes nothing, a higher one clears.
+    // New thresholds count for the flows there are: one of three is fewer than three quarters, two of two are enough.
     change(&mut director, vec![edit(3)]);
     assert!(!is_overloaded(&director));
     send(&director, "ip4 198.51.100.7 > 192.0.2.10 / tcp 2 > 80 syn");
     change(&mut director, vec![edit(2)]);
+    assert!(is_overloaded(&director));
+    change(&mut director, vec![edit(0)]);
     assert!(!is_overloaded(&director));
+    // Neither below the lower one nor at the upper one: as it was.
+    change(&mut director, vec![edit(2)]);
+    change(&mut director, vec![edit(3)]);
+    assert!(!is_overloaded(&director), "2 < 3 - 3 / 4");
+    change(&mut director, vec![edit(2)]);
     // Taken out and added again: as its two flows say.
     change(&mut director, vec![Change::DeleteReal { service: of, real: real(1, 80) }]);
     change(&mut director, vec![Change::AddReal { service: of, real: real(1, 80), spec: real_spec(2) }]);
@@ -245,4 +257,34 @@ fn thresholds_are_set_by_packets_and_cleared_by_edits_and_by_the_sweep() {
     director.sweep(monotonic_coarse_ns() + 100 * SECOND_NS);
     assert!(!is_overloaded(&director), "its flows have ended");
     assert_eq!(director.datapath.tables().embryonic.get(&FlowKey::default()).expect("read"), None);
+}
+
+#[test]
+fn destinations_are_forgotten_with_the_scheduler_that_remembers_them() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut director = director(&directory);
+    let [of, other] = [80, 81].map(|port| service(Protocol::Tcp, port));
+    for id in [of, other] {
+        add(&mut director, id, 0, None, 2);
+    }
+    let schedule = |director: &mut Director, id: ServiceId, scheduler: &str| {
+        change(director, vec![Change::EditService { service: id, spec: service_spec(scheduler) }]);
+    };
+    let remembered =
+        |director: &Director| director.datapath.tables().affinities.entries().expect("read").len();
+    for (id, scheduler) in [(of, "lblcr"), (other, "lblc")] {
+        schedule(&mut director, id, scheduler);
+    }
+    send(&director, "ip4 198.51.100.7 > 192.0.2.10 / tcp 1 > 80 syn");
+    send(&director, "ip4 198.51.100.7 > 192.0.2.10 / tcp 1 > 81 syn");
+    assert_eq!(remembered(&director), 2);
+    schedule(&mut director, of, "lblcr");
+    assert_eq!(remembered(&director), 2, "the same scheduler");
+    schedule(&mut director, of, "lblc");
+    assert_eq!(remembered(&director), 1);
+    change(&mut director, vec![Change::DeleteService { service: other }]);
+    assert_eq!(remembered(&director), 0);
 }

@@ -141,7 +141,8 @@ impl Entry for Affinity {
         }
     }
 
-    /// Adds a real server that is not in yet; where there is no room, it takes the place of the oldest.
+    /// Adds a real server that is not in yet, before the others: of equals, the newest is chosen. Where there is no room,
+    /// the oldest goes.
     #[inline(always)]
     fn add(&mut self, real: u32, now_ns: u64) {
         let len = self.len;
@@ -149,13 +150,11 @@ impl Entry for Affinity {
             return;
         }
         self.modified_ns = now_ns;
-        if self.len >= REPLICAS_MAX as u32 {
-            let [_, b, c, d, e, f, g, h] = self.reals;
-            self.reals = [b, c, d, e, f, g, h, real];
-            return;
+        let [a, b, c, d, e, f, g, _] = self.reals;
+        self.reals = [real, a, b, c, d, e, f, g];
+        if len < REPLICAS_MAX as u32 {
+            self.len = len.wrapping_add(1);
         }
-        self.set(len, real);
-        self.len = len.wrapping_add(1);
     }
 
     /// Takes a real server out, if it is in; the others keep their order.

@@ -16,6 +16,7 @@ mod file;
 mod finding;
 mod format;
 mod read;
+mod render;
 mod resolve;
 mod schema;
 mod settings;
@@ -44,5 +45,6 @@ pub fn decode(bytes: &[u8]) -> Result<&str, (&str, Finding)> {
 
 pub use finding::{FINDINGS_MAX, Finding, Lines, Place, Severity};
 pub use format::format;
+pub use render::{Hints, render};
 pub use resolve::{Cluster, DeclaredDirector, Parsed, parse};
 pub use schema::{reference, schema};

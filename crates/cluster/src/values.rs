@@ -191,7 +191,8 @@ impl<T: Value> Value for Many<T> {
     }
     fn write(&self) -> String {
         match self.0.as_slice() {
-            [one] => one.value.write(),
+            // A table alone would look like the table of the key.
+            [one] if !one.value.write().starts_with('{') => one.value.write(),
             many => format!("[{}]", many.iter().map(|at| at.value.write()).collect::<Vec<_>>().join(", ")),
         }
     }

@@ -30,6 +30,10 @@ pub(crate) trait Value: Sized + Clone + PartialEq + JsonSchema {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
     /// As a value in one line.
     fn write(&self) -> String;
+    /// Whether one of a list is written without brackets.
+    fn stands_alone() -> bool {
+        true
+    }
 }
 
 /// A table with known keys.

@@ -5,7 +5,6 @@
 use api::Protocol;
 use cluster::{Format, Names, import, parse};
 use plan::Options;
-use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -75,26 +74,4 @@ fn lvs_dr_is_imported() {
 #[test]
 fn piranha_is_imported() {
     check(Format::Piranha, "lvs.cf");
-}
-
-proptest! {
-    /// Whatever stands in a file, the outcome is a cluster file that is good, or says by itself that it declares nothing.
-    #[test]
-    fn anything_can_be_imported(seed in any::<prop::sample::Index>(), cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, "[ -~\\n]{0,12}"), 0..6)) {
-        let names = ["ipvsadm-save.txt", "keepalived.conf", "ldirectord.cf", "lvs_dr.conf", "lvs.cf"];
-        let name = names[seed.index(names.len())];
-        let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name)).expect("there");
-        let mut text: Vec<char> = sample.chars().collect();
-        for (at, len, insert) in cuts {
-            let at = at.index(text.len() + 1);
-            let end = (at + len).min(text.len());
-            text.splice(at..end, insert.chars());
-        }
-        let text: String = text.into_iter().collect();
-        for (_, format) in Format::ALL {
-            let imported = import(format, &text, &Options::default(), &Hosts);
-            let parsed = parse(&imported.text, &Options::default());
-            prop_assert!(parsed.cluster.is_some(), "{:?}\n{}", parsed.findings, imported.text);
-        }
-    }
 }

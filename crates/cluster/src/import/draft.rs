@@ -211,7 +211,16 @@ impl<'a> Draft<'a> {
         let checks = if same { first } else { Vec::new() };
         let health = HealthSpec { checks, ..of.health.clone() };
         if health != HealthSpec::default() {
-            self.apply(of.line, &service.to_string(), &Change::SetHealth { service, health });
+            let done = self.apply(
+                of.line,
+                &service.to_string(),
+                &Change::SetHealth { service, health: health.clone() },
+            );
+            // It is only the fallback that can be in the way of the rest.
+            if !done && health.fallback.is_some() {
+                let health = HealthSpec { fallback: None, ..health };
+                self.apply(of.line, &service.to_string(), &Change::SetHealth { service, health });
+            }
         }
         for (line, real, checks) in added.iter().filter(|(_, _, checks)| !same && !checks.is_empty()) {
             let health = RealHealth { checks: Some(checks.clone()), drain: false };

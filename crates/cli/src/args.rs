@@ -63,6 +63,15 @@ pub(crate) enum Command {
     /// Give a cluster file its canonical layout; comments and order stay.
     #[command(after_help = "Examples:\n  sluice fmt cluster.toml\n  sluice fmt --check cluster.toml")]
     Fmt(crate::file::FmtArgs),
+    /// Turn another program's file into a cluster file; what cannot be carried over is listed on standard error.
+    #[command(after_help = "\
+Examples:
+  sluice import keepalived /etc/keepalived/keepalived.conf > cluster.toml
+  sluice import ldirectord /etc/ha.d/ldirectord.cf > cluster.toml
+  ipvsadm-save -n | sluice import ipvsadm-save - > cluster.toml
+
+The exit code is 0 if all was carried over, 3 if something was left, 1 if the file cannot be read.")]
+    Import(crate::file::ImportArgs),
     /// Print the JSON schema of the cluster file, for editors.
     #[command(after_help = "Example:\n  sluice schema > cluster-file.schema.json")]
     Schema,

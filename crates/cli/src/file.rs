@@ -1,7 +1,8 @@
-//! `sluice validate`, `fmt`, `schema`: the cluster file, without a director.
+//! `sluice validate`, `fmt`, `import`, `schema`: the cluster file, without a director.
 
+use crate::ipvsadm::MachineNames;
 use abi::Limits;
-use cluster::{FILE_BYTES_MAX, Finding, Lines, Severity};
+use cluster::{FILE_BYTES_MAX, Finding, Format, Lines, Severity};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -32,6 +33,20 @@ pub(crate) struct FmtArgs {
     #[arg(long)]
     check: bool,
 }
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// Whose file it is: ipvsadm-save, keepalived, ldirectord, lvs-dr or piranha.
+    format: Format,
+    /// The file, or `-` for standard input.
+    file: PathBuf,
+    /// What was left as a list in JSON on standard error, instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code if something was not carried over.
+const LEFT: u8 = 3;
 
 /// A file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +196,30 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
         // The first error is the one to tell.
         let _ = fs::remove_file(&new);
     })
+}
+
+/// `sluice import`: the exit code is 3 if something was left.
+pub(crate) fn import(args: &ImportArgs) -> Result<ExitCode, FileError> {
+    let bytes = read(&args.file)?;
+    let text = match cluster::decode(&bytes) {
+        Ok(text) => text,
+        Err((before, finding)) => {
+            tell(&args.file, &[finding], &Lines::new(before));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let import = cluster::import(args.format, text, &plan::Options::default(), &MachineNames::default());
+    print(&import.text)?;
+    let name = shown(&args.file);
+    if args.json {
+        let one = |left: &cluster::Left| serde_json::json!({ "file": name, "line": left.line, "what": left.what, "why": left.why });
+        eprintln!("{}", serde_json::Value::from_iter(import.left.iter().map(one)));
+    } else {
+        for left in &import.left {
+            eprintln!("{name}:{}: not carried over: {}: {}", left.line, left.what, left.why);
+        }
+    }
+    Ok(if import.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(LEFT) })
 }
 
 /// `sluice schema`.

@@ -177,7 +177,7 @@ impl Director for Remote {
 
 /// The machine's names, in the form the crate `ipvsadm` asks for them.
 #[derive(Default)]
-struct MachineNames(SystemNames);
+pub(crate) struct MachineNames(SystemNames);
 
 impl Names for MachineNames {
     fn host_address(&self, name: &str) -> Option<Ipv4Addr> {

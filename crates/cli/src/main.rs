@@ -43,6 +43,7 @@ fn run(args: Args) -> ExitCode {
         Command::Validate(options) => return code(file::validate(&options)),
         Command::Fmt(options) => return code(file::fmt(&options)),
         Command::Schema => return code(file::schema()),
+        Command::Import(options) => return code(file::import(&options)),
         Command::Director(options) => director::main(options),
         Command::Demo(options) => return lab::demo::main(options),
         Command::LabUdpEcho(options) => return lab::udp::main(&options),

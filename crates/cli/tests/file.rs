@@ -117,6 +117,28 @@ fn fmt_writes_the_file_anew_only_if_it_must() {
 }
 
 #[test]
+fn import_prints_a_cluster_file_and_lists_what_it_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let saved = "-A -t 192.0.2.10:80 -s rr\n-a -t 192.0.2.10:80 -r 10.0.0.1:80 -g -w 1\n";
+    let file = "[service.tcp-192-0-2-10-80]\nvip = \"192.0.2.10\"\nports = \"tcp/80\"\nservers = [\"10.0.0.1\"]\nscheduler = \"rr\"\n";
+    let of = |words: &[&str], input: &str| sluice(folder.path(), words, input);
+    assert_eq!(of(&["import", "ipvsadm-save", "-"], saved), (Some(0), file.to_owned(), String::new()));
+    let more = format!("{saved}-A -t 192.0.2.10:81 -s what\n");
+    let (code, out, err) = of(&["import", "ipvsadm-save", "-"], &more);
+    assert_eq!((code, out.as_str()), (Some(3), file));
+    assert!(
+        err.starts_with("<stdin>:3: not carried over: -A -t 192.0.2.10:81 -s what: no scheduler `what'"),
+        "{err}"
+    );
+    let (_, _, err) = of(&["import", "--json", "ipvsadm-save", "-"], &more);
+    let left: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+    assert_eq!(left[0]["line"], 3);
+    let (code, _, err) = of(&["import", "nginx", "-"], "");
+    assert_eq!(code, Some(2));
+    assert!(err.contains("there are ipvsadm-save, keepalived, ldirectord, lvs-dr, piranha"), "{err}");
+}
+
+#[test]
 fn the_schema_is_json() {
     let (code, out, _) = sluice(Path::new("/"), &["schema"], "");
     let schema: serde_json::Value = serde_json::from_str(&out).expect("JSON");

@@ -79,7 +79,7 @@ pub enum CheckType {
     Program = "program",
     /// Reads the reported load.
     Load = "load",
-    /// Opens a connection to the VIP.
+    /// Opens a connection to the VIP. Not in this release: refused.
     Path = "path",
 }}
 
@@ -94,6 +94,7 @@ pub enum Over {
 
 record! { "tls"
 /// How TLS is spoken. `true` stands for TLS with defaults.
+#[derive(Default)]
 pub struct Tls {
     /// false: no TLS at all. Default true.
     may on: bool,
@@ -129,10 +130,43 @@ pub struct Expect {
     may matches: Text,
 }}
 
+impl Check {
+    /// A check of this type with defaults.
+    pub(crate) fn of(r#type: CheckType) -> Self {
+        Self {
+            r#type: r#type.into(),
+            address: None,
+            port: None,
+            interval: None,
+            timeout: None,
+            rise: None,
+            fall: None,
+            jitter_percent: None,
+            grace: None,
+            tls: None,
+            over: None,
+            send: None,
+            expect: None,
+            version: None,
+            method: None,
+            host: None,
+            path: None,
+            status: None,
+            digest: None,
+            hello: None,
+            name: None,
+            record: None,
+            answer: None,
+            command: None,
+            user: None,
+        }
+    }
+}
+
 impl Shortened for Tls {
     type Alone = bool;
     fn from_alone(on: At<bool>) -> Self {
-        Self { on: Some(on), name: None, verify: None, authorities: None, certificate: None, key: None }
+        Self { on: Some(on), ..Self::default() }
     }
     fn alone(&self) -> Option<&bool> {
         self.on.as_ref().map(|at| &at.value)

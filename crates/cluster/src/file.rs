@@ -19,6 +19,7 @@ const MONTH_S: u32 = 2_678_400;
 
 record! { "the file"
 /// The whole file.
+#[derive(Default)]
 pub struct File {
     /// The three classic timeouts of connections, as `ipvsadm --set`.
     may timeouts: Timeouts,
@@ -44,6 +45,7 @@ pub struct File {
 
 record! { "[timeouts]"
 /// The three classic timeouts.
+#[derive(Default)]
 pub struct Timeouts {
     /// An established TCP connection without packets. Default 15m.
     may tcp: Seconds<1, MONTH_S>,
@@ -55,6 +57,7 @@ pub struct Timeouts {
 
 record! { "[policy]"
 /// Choices for all services that leave them open.
+#[derive(Default)]
 pub struct Policy {
     /// Flows whose real server is gone: dropped, rescheduled when opened anew, or their clients reset. Default `reschedule`.
     may gone: Gone,
@@ -108,6 +111,7 @@ pub struct LogicalCluster {
 
 record! { "a service"
 /// A virtual service, or a template for some. Each VIP with each port is one service of IPVS, unless they share a mark.
+#[derive(Default)]
 pub struct Service {
     /// A template: what is not said here is taken from it. Templates may have templates.
     may template: Name,
@@ -155,7 +159,7 @@ pub struct Service {
     may drain_time: Millis<0, DAY_MS>,
     /// Weights follow the load that checks of type `load` or `program` report.
     may adaptive: bool,
-    /// What the packet path sees of a server counts too.
+    /// What the packet path sees of a server counts too. Not in this release: refused.
     may passive: Passive,
     /// As in `[policy]`, for this service.
     may gone: Gone,

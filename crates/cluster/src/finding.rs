@@ -132,10 +132,9 @@ pub(crate) fn tidy(mut findings: Vec<Finding>) -> Vec<Finding> {
     // An error must not be cut away by warnings before it.
     if findings.len() > FINDINGS_MAX {
         findings.sort_by_key(|finding| finding.severity);
-        let left = findings.len() - (FINDINGS_MAX - 1);
         findings.truncate(FINDINGS_MAX - 1);
         let span = findings.last().map_or(0..0, |last| last.span.clone());
-        findings.push(Finding::error(span, format!("{left} more are not shown: correct these first")));
+        findings.push(Finding::error(span, "there are more, which are not shown: correct these first"));
     }
     findings
 }
@@ -173,7 +172,7 @@ mod tests {
         assert_eq!(findings.len(), FINDINGS_MAX);
         assert_eq!(
             findings.last().map(|it| it.message.as_str()),
-            Some("6 more are not shown: correct these first")
+            Some("there are more, which are not shown: correct these first")
         );
     }
 }

@@ -15,7 +15,9 @@ mod check_table;
 mod file;
 mod finding;
 mod format;
+mod import;
 mod read;
+mod render;
 mod resolve;
 mod schema;
 mod settings;
@@ -44,5 +46,7 @@ pub fn decode(bytes: &[u8]) -> Result<&str, (&str, Finding)> {
 
 pub use finding::{FINDINGS_MAX, Finding, Lines, Place, Severity};
 pub use format::format;
+pub use import::{Format, Import, Left, Names, import};
+pub use render::{Hints, render};
 pub use resolve::{Cluster, DeclaredDirector, Parsed, parse};
 pub use schema::{reference, schema};

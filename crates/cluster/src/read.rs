@@ -30,6 +30,10 @@ pub(crate) trait Value: Sized + Clone + PartialEq + JsonSchema {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
     /// As a value in one line.
     fn write(&self) -> String;
+    /// Whether one of a list is written without brackets.
+    fn stands_alone() -> bool {
+        true
+    }
 }
 
 /// A table with known keys.
@@ -303,13 +307,14 @@ macro_rules! field_value {
 }
 
 macro_rules! field_pair {
-    (must $self:ident, $field:ident, $pairs:ident) => {
-        $pairs.push(($crate::read::key(stringify!($field)), $crate::read::Value::write(&$self.$field.value)));
+    (must $self:ident, $field:ident) => {
+        Some(($crate::read::key(stringify!($field)), $crate::read::Value::write(&$self.$field.value)))
     };
-    (may $self:ident, $field:ident, $pairs:ident) => {
-        if let Some(at) = &$self.$field {
-            $pairs.push(($crate::read::key(stringify!($field)), $crate::read::Value::write(&at.value)));
-        }
+    (may $self:ident, $field:ident) => {
+        $self
+            .$field
+            .as_ref()
+            .map(|at| ($crate::read::key(stringify!($field)), $crate::read::Value::write(&at.value)))
     };
 }
 
@@ -374,9 +379,7 @@ macro_rules! record {
             }
 
             fn pairs(&self) -> Vec<(&'static str, String)> {
-                let mut pairs = Vec::new();
-                $($crate::read::field_pair!($need self, $field, pairs);)*
-                pairs
+                [$($crate::read::field_pair!($need self, $field)),*].into_iter().flatten().collect()
             }
 
             fn fill(&mut self, base: &Self) {

@@ -15,7 +15,7 @@ mod services;
 mod templates;
 
 use crate::file::{File, Policy, Timeouts};
-use crate::finding::{Finding, Lines, Severity, tidy};
+use crate::finding::{FINDINGS_MAX, Finding, Lines, Severity, tidy};
 use crate::read::{At, Reader, Record};
 use api::{Change, ServiceId};
 use marks::MarkPlaces;
@@ -70,7 +70,7 @@ pub struct Parsed {
 #[must_use]
 pub fn parse(text: &str, options: &Options) -> Parsed {
     let (tree, errors) = DeTable::parse_recoverable(text);
-    let syntax: Vec<Finding> = errors.iter().map(|error| syntax_error(text, error)).collect();
+    let syntax = in_words(text, &errors);
     let mut reader = Reader { source: text, findings: Vec::new() };
     let file = File::read_table(tree.get_ref(), 0..0, &mut reader);
     let mut findings = reader.findings;
@@ -99,7 +99,12 @@ pub fn parse(text: &str, options: &Options) -> Parsed {
 /// Where the text is no TOML.
 pub(crate) fn syntax_errors(text: &str) -> Vec<Finding> {
     let (_, errors) = DeTable::parse_recoverable(text);
-    errors.iter().map(|error| syntax_error(text, error)).collect()
+    in_words(text, &errors)
+}
+
+/// As many errors of the parser as are shown, and one more, so that it is told that there are more.
+fn in_words(text: &str, errors: &[toml::de::Error]) -> Vec<Finding> {
+    errors.iter().take(FINDINGS_MAX + 1).map(|error| syntax_error(text, error)).collect()
 }
 
 /// An error of the parser in the words of this house.

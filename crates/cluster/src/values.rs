@@ -191,7 +191,7 @@ impl<T: Value> Value for Many<T> {
     }
     fn write(&self) -> String {
         match self.0.as_slice() {
-            [one] => one.value.write(),
+            [one] if T::stands_alone() => one.value.write(),
             many => format!("[{}]", many.iter().map(|at| at.value.write()).collect::<Vec<_>>().join(", ")),
         }
     }
@@ -228,6 +228,9 @@ impl<R: Record + Shortened> Value for Short<R>
 where
     R::Alone: Value,
 {
+    fn stands_alone() -> bool {
+        false
+    }
     fn expected() -> String {
         format!("{}, or {}", R::Alone::expected(), R::expected())
     }

@@ -256,6 +256,14 @@ fn the_rules_of_the_model_hold_here_too() {
 }
 
 #[test]
+fn a_fallback_is_no_server_of_its_service() {
+    check(
+        &format!("{GOOD}fallback = \"10.0.0.1\"\n"),
+        &["6:12: error: 10.0.0.1:80 is a real server of TCP 192.0.2.10:80 already"],
+    );
+}
+
+#[test]
 fn too_many_ports_want_a_mark() {
     check(
         "[service.s]\nvip = \"192.0.2.1\"\nports = \"tcp/1024-65535\"\nservers = []\n",

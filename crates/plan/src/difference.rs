@@ -210,6 +210,16 @@ mod tests {
             12 => samples::change(),
             2 => (matched.clone(), 1_u32..4).prop_map(|(matched, mark)| Change::AddMark { matched, mark }),
             1 => matched.prop_map(|matched| Change::DeleteMark { matched }),
+            1 => (0_u8..5, prop::option::of(0_u8..5)).prop_map(|(number, fallback)| Change::SetHealth {
+                service: samples::service(number),
+                health: HealthSpec {
+                    fallback: fallback.map(|n| api::Fallback {
+                        real: RealId { address: [10, 0, 0, n].into(), port: 80 },
+                        spec: samples::real_spec(1),
+                    }),
+                    ..HealthSpec::default()
+                },
+            }),
         ]
     }
 

@@ -40,13 +40,16 @@ impl Resolver<'_> {
     }
 }
 
+/// A key, where it stands if it does, and the types of checks that it is for.
+type Key = (&'static str, Option<Range<usize>>, &'static [CheckType]);
+
 /// Keys that say nothing to a check of this type.
 fn strangers(check: &Check, wrong: &mut Vec<Finding>) {
     use CheckType::{Dns, Exchange, Http, Program, Smtp};
     fn of<T>(field: &Option<At<T>>) -> Option<Range<usize>> {
         field.as_ref().map(|at| at.span.clone())
     }
-    let keys: [(&str, Option<Range<usize>>, &[CheckType]); 16] = [
+    let keys: [Key; 16] = [
         ("tls", of(&check.tls), &[Exchange, Http, Smtp]),
         ("over", of(&check.over), &[Exchange]),
         ("send", of(&check.send), &[Exchange]),

@@ -3,7 +3,7 @@
 use crate::args::ShowArgs;
 use crate::file::{self, FileError};
 use crate::show::{ShowError, print};
-use api::{Applied, ApplyRequest, History, Plan, PlanLine, RollbackRequest};
+use api::{Applied, ApplyRequest, Changes, History, Plan, PlanLine, Refusal, RollbackRequest};
 use runtime::control::{Client, ControlError};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -46,6 +46,16 @@ pub(crate) struct RollbackArgs {
     /// Where and how to show.
     #[command(flatten)]
     show: ShowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  sluice save > cluster.toml        then: sluice plan cluster.toml, which has nothing to change"
+)]
+pub(crate) struct SaveArgs {
+    /// Control socket of the director.
+    #[arg(long, env = "SLUICE_SOCKET", default_value = api::DEFAULT_SOCKET_PATH)]
+    socket: PathBuf,
 }
 
 /// A cluster file could not be planned or applied.
@@ -95,6 +105,22 @@ pub(crate) fn confirm(args: &ShowArgs) -> Result<(), ApplyError> {
 pub(crate) fn history(args: &ShowArgs) -> Result<(), ApplyError> {
     let history: History = Client::new(&args.socket).get("/v1/history").map_err(ShowError::Ask)?;
     Ok(print(args, &history, history_text)?)
+}
+
+/// `sluice save`.
+pub(crate) fn save(args: &SaveArgs) -> Result<(), ApplyError> {
+    let declared: Changes = Client::new(&args.socket).get("/v1/declared").map_err(ShowError::Ask)?;
+    let text = rendered(&declared).map_err(|refusal| ApplyError::Refused(refusal.message))?;
+    Ok(file::print(&text)?)
+}
+
+/// What is declared, as a cluster file.
+fn rendered(declared: &Changes) -> Result<String, Refusal> {
+    // Whatever limits the director has, it took this.
+    let limits = abi::Limits { services_max: u32::MAX, reals_max: u32::MAX, ..abi::Limits::default() };
+    let mut model = plan::Model::new(plan::Options { limits, ..plan::Options::default() });
+    declared.changes.iter().try_for_each(|change| model.apply(change))?;
+    Ok(cluster::render(&model, &cluster::Hints::default()))
 }
 
 fn request(path: &std::path::Path) -> Result<ApplyRequest, ApplyError> {
@@ -228,6 +254,16 @@ mod tests {
             "configuration 8 holds now; `sluice rollback 7' takes it back\n\
              say `sluice confirm' within 300 s, or it is taken back\n"
         ));
+    }
+
+    #[test]
+    fn what_is_declared_is_saved_as_a_file_that_says_the_same() {
+        let text = "[service.www]\nvip = \"192.0.2.10\"\nports = \"tcp/80\"\nscheduler = \"rr\"\nservers = [\"10.0.0.1\"]\n";
+        let parsed = cluster::parse(text, &plan::Options::default());
+        let model = parsed.cluster.expect("good").model;
+        let saved = rendered(&model.to_changes()).expect("good");
+        let again = cluster::parse(&saved, &plan::Options::default()).cluster.expect("good").model;
+        assert_eq!(again, model, "{saved}");
     }
 
     #[test]

@@ -79,6 +79,8 @@ The exit code is 0 if all was carried over, 3 if something was left, 1 if the fi
     Plan(crate::apply::PlanArgs),
     /// Make a cluster file the configuration, whole or not at all.
     Apply(crate::apply::ApplyArgs),
+    /// Print what is declared as a cluster file.
+    Save(crate::apply::SaveArgs),
     /// Keep what was applied with `--confirm`.
     #[command(after_help = "Example:\n  sluice confirm")]
     Confirm(ShowArgs),

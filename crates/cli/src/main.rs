@@ -55,6 +55,7 @@ fn run(args: Args) -> ExitCode {
         Command::Policy(options) => policy::run(&options).map_err(Into::into),
         Command::Plan(options) => apply::plan(&options).map_err(Into::into),
         Command::Apply(options) => apply::apply(&options).map_err(Into::into),
+        Command::Save(options) => apply::save(&options).map_err(Into::into),
         Command::Confirm(options) => apply::confirm(&options).map_err(Into::into),
         Command::Rollback(options) => apply::roll_back(&options).map_err(Into::into),
         Command::History(options) => apply::history(&options).map_err(Into::into),

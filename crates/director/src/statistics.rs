@@ -328,18 +328,33 @@ mod tests {
             address: std::net::IpAddr::from([192, 0, 2, 10]),
             port,
         };
-        let layout = Layout::new(abi::Limits::default());
+        let mut model = plan::Model::new(plan::Options::default());
+        let spec = api::ServiceSpec {
+            scheduler: "rr".to_owned(),
+            scheduler_flags: api::SchedulerFlags::default(),
+            persistence: None,
+            persistence_engine: None,
+            one_packet: false,
+        };
+        for port in [80, 81] {
+            let add = api::Change::AddService { service: id(port), spec: spec.clone() };
+            model.apply(&add).expect("a service");
+        }
+        let mut layout = Layout::new(abi::Limits::default());
+        plan::compile(&mut layout, &model, &plan::Neighbours::new(), &plan::Cursors::new()).expect("room");
+        let index = |port| layout.service_index(&id(port)).expect("an index");
         let mut statistics = Statistics::default();
         for port in [80, 81] {
-            let mut line = ServiceLine::default();
-            line.estimate.run(tally(100, 5));
-            statistics.services.insert(id(port), line);
+            let mut estimate = Estimate::default();
+            estimate.run(tally(100, 5));
+            let line = ServiceLine { estimate: Some(estimate), ..ServiceLine::default() };
+            *at(&mut statistics.services, index(port)) = Some(line);
         }
         statistics.zero(Some(&id(80)), &layout);
-        assert_eq!(statistics.service(&id(80)), api::Counters::default());
-        assert_eq!(statistics.service(&id(81)).connections, 100);
+        assert_eq!(statistics.service(index(80)), api::Counters::default());
+        assert_eq!(statistics.service(index(81)).connections, 100);
         statistics.zero(None, &layout);
-        assert_eq!(statistics.service(&id(81)), api::Counters::default());
+        assert_eq!(statistics.service(index(81)), api::Counters::default());
     }
 
     #[test]

@@ -8,7 +8,7 @@ record! { "a check"
 pub struct Check {
     /// What is done: `tcp` opens a connection; `exchange` sends something and expects an answer; `http` asks for a page; `smtp`
     /// greets a mail server; `dns` asks a name server; `ping` sends an ICMP echo request; `program` runs a program of yours;
-    /// `load` reads the load that the server reports; `path` opens a connection to the VIP through this very server.
+    /// `load` reads the load that the server reports; `path` opens a connection to the VIP through this very server, and is refused in this release.
     must r#type: CheckType,
     /// Where to. Default: the server's own address.
     may address: Address,

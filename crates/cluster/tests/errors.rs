@@ -264,6 +264,25 @@ fn a_fallback_is_no_server_of_its_service() {
 }
 
 #[test]
+fn what_is_wrong_with_health_stands_where_it_was_said() {
+    let text = format!(
+        "{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 50 }}\n[check.way]\ntype = \"path\"\n"
+    );
+    check(
+        &text,
+        &[
+            "7:11: error: TCP 192.0.2.10:80: `passive' is not in this release: the packet path does not count it for each real server yet",
+            "8:8: error: path checks are not in this release: use one of another kind",
+        ],
+    );
+    let many = vec!["\"c\""; 17].join(", ");
+    check(
+        &format!("{GOOD}fallback = \"10.0.0.9\"\nchecks = [{many}]\n[check.c]\ntype = \"tcp\"\n"),
+        &["7:10: error: TCP 192.0.2.10:80: 17 checks are too many: at most 16"],
+    );
+}
+
+#[test]
 fn too_many_ports_want_a_mark() {
     check(
         "[service.s]\nvip = \"192.0.2.1\"\nports = \"tcp/1024-65535\"\nservers = []\n",

@@ -47,8 +47,7 @@ impl<'a> Resolver<'a> {
             }
             let health = self.health_spec(&service, &id);
             if health != HealthSpec::default() {
-                let span = service.fallback.as_ref().map_or(&section.name.span, |at| &at.span);
-                self.apply(&Change::SetHealth { service: id, health }, span);
+                self.set_health(id, health, &service, section);
             }
             for (change, span) in healths {
                 self.apply(&change, &span);
@@ -258,6 +257,23 @@ impl<'a> Resolver<'a> {
             persistence_engine: service.persistence_engine.as_ref().map(|at| at.value.word().to_owned()),
             one_packet: service.one_packet.as_ref().is_some_and(|at| at.value),
         }
+    }
+
+    /// A refusal stands at the key that it is about.
+    fn set_health(
+        &mut self,
+        id: ServiceId,
+        health: HealthSpec,
+        service: &Service,
+        section: &Section<Service>,
+    ) {
+        let change = Change::SetHealth { service: id, health };
+        let Err(refusal) = self.model.apply(&change) else { return };
+        let passive = service.passive.as_ref().filter(|_| refusal.message.contains("passive"));
+        let too_many = service.checks.as_ref().filter(|_| refusal.message.contains("checks"));
+        let fallback = service.fallback.as_ref();
+        let span = passive.map(|at| &at.span).or(too_many.map(|at| &at.span)).or(fallback.map(|at| &at.span));
+        self.apply(&change, span.unwrap_or(&section.name.span));
     }
 
     /// The checks of these names; those that are wrong were reported.

@@ -34,10 +34,9 @@ pub(crate) struct HistoryFiles {
 }
 
 impl HistoryFiles {
-    /// Those in a directory, which is made if it is missing. What belongs to generations after the present one is removed.
+    /// Those in a directory, which is made with the first record. What belongs to generations after the present one is removed.
     pub(crate) fn in_directory(state: &Path, generation: u64) -> Result<Self, StateError> {
         let files = Self { directory: state.join("history"), pending: state.join("confirm.json") };
-        std::fs::create_dir_all(&files.directory).map_err(failed("make the directory", &files.directory))?;
         for number in files.numbers()? {
             if number > generation {
                 remove(&files.path(number))?;
@@ -51,6 +50,7 @@ impl HistoryFiles {
 
     /// Writes a record and forgets the oldest ones.
     pub(crate) fn add(&self, record: &Record) -> Result<(), StateError> {
+        std::fs::create_dir_all(&self.directory).map_err(failed("make the directory", &self.directory))?;
         write(&self.path(record.entry.generation), record)?;
         let numbers = self.numbers()?;
         let old = numbers.len().saturating_sub(RECORDS_MAX);
@@ -93,7 +93,11 @@ impl HistoryFiles {
     fn numbers(&self) -> Result<Vec<u64>, StateError> {
         let read = || -> io::Result<Vec<u64>> {
             let mut numbers = Vec::new();
-            for entry in std::fs::read_dir(&self.directory)? {
+            let entries = match std::fs::read_dir(&self.directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(numbers),
+                entries => entries?,
+            };
+            for entry in entries {
                 let name = entry?.file_name();
                 // Half-written ones have another ending.
                 let number: Option<u64> =

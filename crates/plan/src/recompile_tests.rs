@@ -163,6 +163,28 @@ proptest! {
 }
 
 #[test]
+fn models_that_share_their_services_stay_apart() {
+    let add = [Change::AddService { service: service(1), spec: service_spec("wlc") }];
+    let mut first = Model::new(small_options());
+    let mut second = first.clone();
+    first.change(&add, true);
+    let (_, before) = second.change(&add, true);
+    second.share(&first, &before);
+    assert!(std::ptr::eq(
+        first.service(&service(1)).expect("added"),
+        second.service(&service(1)).expect("added")
+    ));
+    let unchanged = second.clone();
+    let edit = Change::EditService { service: service(1), spec: service_spec("rr") };
+    first.apply(&edit).expect("an edit");
+    assert_eq!(second, unchanged);
+    assert_ne!(first, second);
+    // What is not alike stays.
+    second.share(&first, &before);
+    assert_eq!(second, unchanged);
+}
+
+#[test]
 fn a_full_table_leaves_layout_and_model_as_they_were() {
     let mut options = small_options();
     options.limits.slots_max = 3;

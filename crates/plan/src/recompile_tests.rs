@@ -5,6 +5,7 @@ use crate::samples::{change, real_spec, service, service_spec, small_options};
 use crate::{LayoutFull, Resolved, compile, diff};
 use api::{Change, Changes, Family, Forwarding, MarkMatch, Protocol, RealId};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// A change of services by mark, of marks, or of masqueraded real servers; or any other one.
 fn any_change() -> impl Strategy<Value = Change> {

@@ -201,6 +201,7 @@ impl Director {
                 return Err(refusal);
             }
         };
+        self.model.share(&self.declared, &before);
         self.watched.follow(&declared_before, &self.declared);
         self.count_changes(effects.iter().map(|effect| &**effect));
         let what = EventKind::Generation { generation: self.generation };

@@ -39,8 +39,11 @@ impl Director {
         let now_ms = self.health.now_ms();
         let mut strays = Vec::new();
         for service in services {
-            let declared =
-                self.declared.service(&service).map(|entry| declaration(entry, self.model.service(&service)));
+            let entry = self.declared.service(&service);
+            if !self.health.machine.knows(&service) && entry.is_none_or(|entry| !entry.has_health()) {
+                continue;
+            }
+            let declared = entry.map(|entry| declaration(entry, self.model.service(&service)));
             self.health.machine.declare(&service, declared.as_ref(), now_ms);
             strays.extend(self.strays(&service));
         }

@@ -39,6 +39,12 @@ impl Machine {
         }
     }
 
+    /// Whether anything about its health was declared.
+    #[must_use]
+    pub fn knows(&self, id: &ServiceId) -> bool {
+        self.services.contains_key(id)
+    }
+
     /// Takes what is declared of a service; `None`: it was deleted.
     pub fn declare(&mut self, id: &ServiceId, declared: Option<&Declared>, now_ms: u64) {
         let Some(declared) = declared else {

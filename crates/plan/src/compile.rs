@@ -335,20 +335,30 @@ fn reals(layout: &Layout, model: &Model, neighbours: &Neighbours) -> BTreeMap<u3
     layout.owners.iter().filter_map(row).collect()
 }
 
-/// The row of a real server.
+/// The row of an index.
 pub(crate) fn real(layout: &Layout, model: &Model, neighbours: &Neighbours, owner: &Owner) -> Option<Real> {
     let (service, id) = match owner {
         Owner::Orphan(real) => return Some(*real),
         Owner::Known(service, id) => (service, id),
     };
     let placed = layout.services.get(service)?;
+    Some(known_real(model, neighbours, placed, model.service(service), id))
+}
+
+/// The row of a real server of a service, which the model may have no more.
+pub(crate) fn known_real(
+    model: &Model,
+    neighbours: &Neighbours,
+    placed: &Placed,
+    service: Option<&ServiceEntry>,
+    id: &RealId,
+) -> Real {
     let translated = placed.reals.get(id).is_some_and(|real| real.translated);
-    let service = model.service(service);
     let entry = service.and_then(|entry| entry.real(id));
     let mut real = real_row(placed.index, id, entry.map(|entry| &entry.spec), neighbours);
     real.flags |= if translated { REAL_TRANSLATED } else { 0 };
     real.flags |= service.map_or(0, |service| policy_flags(&model.policy(service), real.method));
-    Some(real)
+    real
 }
 
 /// What a service's policy means for its real servers, deleted ones included: on them alone it depends what

@@ -83,6 +83,12 @@ impl ServiceEntry {
         &self.health
     }
 
+    /// Whether anything about the health of its real servers was declared.
+    #[must_use]
+    pub fn has_health(&self) -> bool {
+        self.health != HealthSpec::default() || !self.real_health.is_empty()
+    }
+
     /// What differs for one real server.
     #[must_use]
     pub fn real_health(&self, id: &RealId) -> Option<&RealHealth> {

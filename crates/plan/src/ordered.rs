@@ -125,8 +125,9 @@ mod tests {
         // Added again meanwhile, it stands last.
         ordered.push(1, 'd');
         assert_eq!(keys(&ordered), [3, 2, 1]);
+        assert_ne!(ordered, before, "another value");
         ordered.put(1, place, value);
-        assert_eq!(ordered, before);
+        assert_eq!((keys(&ordered), &ordered), (keys(&before), &before));
         assert_eq!((ordered.get(&1), ordered.get(&2)), (Some(&'b'), Some(&'c')));
         // What is added after that does not take its place, nor after everything was given up.
         ordered.push(4, 'e');

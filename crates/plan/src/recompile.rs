@@ -13,7 +13,7 @@ use crate::services;
 use crate::tables::Tables;
 use abi::{Slot, Span};
 use api::ServiceId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a compilation of what was touched gives.
@@ -48,15 +48,21 @@ pub fn recompile(
     for (id, old) in &old {
         let (old, new) = (old.as_deref(), layout.services.get(id).map(|placed| &**placed));
         patch_slots(&mut patch.slots, old.and_then(laid), new.and_then(laid));
+        let entry = model.service(id);
+        for (placed, (real, it)) in new.iter().flat_map(|new| new.reals.iter().map(move |real| (*new, real)))
+        {
+            let row = compile::known_real(model, neighbours, placed, entry, real);
+            patch.reals.insert(it.index, Some(row));
+        }
     }
     for place in services::places(model, touched, &tables.services) {
         let rows = services::rows(layout, model, &place);
         patch.services.extend(rows.filter(|(key, row)| row.is_some() || tables.services.contains_key(key)));
     }
-    for index in touched_reals(layout, touched) {
-        let owner = layout.owners.get(&index);
-        let real = owner.and_then(|owner| compile::real(layout, model, neighbours, owner));
-        patch.reals.insert(index, real);
+    for index in &touched.reals {
+        let owner = layout.owners.get(index);
+        let row = owner.and_then(|owner| compile::real(layout, model, neighbours, owner));
+        patch.reals.insert(*index, row);
     }
     let mut rows = RowChanges::default();
     for (key, new) in &patch.services {
@@ -113,12 +119,6 @@ fn patch_slots(slots: &mut BTreeMap<u32, Option<Slot>>, old: Option<&Laid>, new:
             slots.extend((after.start..).zip(values.iter().copied().map(Some)));
         }
     }
-}
-
-/// Indices of the real servers of touched services, and those touched themselves.
-fn touched_reals(layout: &Layout, touched: &Touched) -> BTreeSet<u32> {
-    let placed = touched.services.iter().flat_map(|id| layout.reals_of(id));
-    placed.chain(touched.reals.iter().copied()).collect()
 }
 
 #[cfg(test)]

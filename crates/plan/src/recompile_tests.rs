@@ -5,6 +5,7 @@ use crate::samples::{change, real_spec, service, service_spec, small_options};
 use crate::{LayoutFull, Resolved, compile, diff};
 use api::{Change, Changes, Family, Forwarding, MarkMatch, Protocol, RealId};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// A change of services by mark, of marks, or of masqueraded real servers; or any other one.
 fn any_change() -> impl Strategy<Value = Change> {
@@ -160,6 +161,28 @@ proptest! {
             prop_assert_eq!(kernel, before);
         }
     }
+}
+
+#[test]
+fn models_that_share_their_services_stay_apart() {
+    let add = [Change::AddService { service: service(1), spec: service_spec("wlc") }];
+    let mut first = Model::new(small_options());
+    let mut second = first.clone();
+    first.change(&add, true);
+    let (_, before) = second.change(&add, true);
+    second.share(&first, &before);
+    assert!(std::ptr::eq(
+        first.service(&service(1)).expect("added"),
+        second.service(&service(1)).expect("added")
+    ));
+    let unchanged = second.clone();
+    let edit = Change::EditService { service: service(1), spec: service_spec("rr") };
+    first.apply(&edit).expect("an edit");
+    assert_eq!(second, unchanged);
+    assert_ne!(first, second);
+    // What is not alike stays.
+    second.share(&first, &before);
+    assert_eq!(second, unchanged);
 }
 
 #[test]

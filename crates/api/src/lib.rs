@@ -20,6 +20,7 @@
 //! | `GET /v1/history` | | [`History`] |
 //! | `GET /v1/declared` | | [`Changes`], which make the declared configuration out of an empty one |
 //! | `GET /v1/health` | | [`HealthView`] |
+//! | `GET /v1/metrics` | | the text of Prometheus' format, as a JSON string |
 //! | `GET /v1/events?after=N` | | [`Events`] |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]

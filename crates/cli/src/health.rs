@@ -45,6 +45,16 @@ pub(crate) struct DrainArgs {
     socket: std::path::PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example, from a timer, for the textfile collector of node_exporter:
+  sluice metrics > /var/lib/prometheus/node-exporter/sluice.prom.new
+  mv /var/lib/prometheus/node-exporter/sluice.prom.new /var/lib/prometheus/node-exporter/sluice.prom")]
+pub(crate) struct MetricsArgs {
+    /// Control socket of the director.
+    #[arg(long, env = "SLUICE_SOCKET", default_value = api::DEFAULT_SOCKET_PATH)]
+    socket: std::path::PathBuf,
+}
+
 /// A real server as named by a person.
 #[derive(Clone, Copy, Debug)]
 struct Server {
@@ -65,6 +75,15 @@ fn server(text: &str) -> Result<Server, &'static str> {
 pub(crate) fn show(args: &ShowArgs) -> Result<(), ShowError> {
     let view: HealthView = Client::new(&args.socket).get("/v1/health").map_err(ShowError::Ask)?;
     print(args, &view, text)
+}
+
+/// `sluice metrics`.
+pub(crate) fn metrics(args: &MetricsArgs) -> Result<(), ShowError> {
+    let text: String = Client::new(&args.socket).get("/v1/metrics").map_err(ShowError::Ask)?;
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(ShowError::Print),
+    }
 }
 
 /// `sluice events`.

@@ -60,6 +60,7 @@ fn run(args: Args) -> ExitCode {
         Command::Rollback(options) => apply::roll_back(&options).map_err(Into::into),
         Command::History(options) => apply::history(&options).map_err(Into::into),
         Command::Health(options) => health::show(&options).map_err(Into::into),
+        Command::Metrics(options) => health::metrics(&options).map_err(Into::into),
         Command::Events(options) => health::events(&options).map_err(Into::into),
         Command::Drain(options) => health::drain(&options, true).map_err(Into::into),
         Command::Undrain(options) => health::drain(&options, false).map_err(Into::into),

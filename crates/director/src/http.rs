@@ -35,6 +35,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/declared", get(declared))
         .route("/v1/health", get(health))
+        .route("/v1/metrics", get(metrics))
         .route("/v1/events", get(events))
         .route("/v1/explain", post(explain))
         .fallback(unknown_path)
@@ -130,6 +131,11 @@ async fn history(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 
 async fn declared(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Declared).await
+}
+
+/// The one answer that is a JSON string: its text is what a scraper wants.
+async fn metrics(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Metrics).await
 }
 
 async fn health(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

@@ -29,6 +29,7 @@ mod listen;
 #[cfg(test)]
 mod masquerade_tests;
 mod messages;
+mod metrics;
 mod options;
 #[cfg(test)]
 mod persistence_tests;

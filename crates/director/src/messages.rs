@@ -25,6 +25,7 @@ pub(crate) enum Request {
     Policies(Reply<Policies>),
     Settings(Reply<SettingsView>),
     Health(Reply<HealthView>),
+    Metrics(Reply<String>),
     Declared(Reply<Changes>),
     Plan(ApplyRequest, Reply<Plan>),
     Apply(ApplyRequest, Reply<Applied>),

@@ -428,6 +428,7 @@ fn handle(director: &mut Director, request: Request) {
         Request::Confirm(reply) => drop(reply.send(director.confirm())),
         Request::History(reply) => drop(reply.send(director.history_view())),
         Request::Declared(reply) => drop(reply.send(Ok(director.declared.to_changes()))),
+        Request::Metrics(reply) => drop(reply.send(metrics(director).map_err(unreadable))),
         Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
         Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),
         Request::Settings(reply) => drop(reply.send(Ok(director.model.settings_view()))),
@@ -435,6 +436,11 @@ fn handle(director: &mut Director, request: Request) {
             drop(reply.send(director.explain(&question, monotonic_coarse_ns())));
         }
     }
+}
+
+fn metrics(director: &Director) -> Result<String, TableError> {
+    let (services, verdicts) = (director.services()?, director.verdicts()?);
+    Ok(crate::metrics::render(&director.status(), &services, &director.health_view(), &verdicts))
 }
 
 fn unreadable(error: TableError) -> Refusal {

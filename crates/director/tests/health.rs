@@ -145,6 +145,9 @@ fn a_failed_server_gets_no_new_work_and_a_recovered_one_comes_back_by_itself() {
         .collect();
     use Standing::{Down, Unknown, Up};
     assert_eq!(of_one, [(Unknown, Up), (Up, Down), (Down, Up)]);
+    let metrics: String = daemon.get("/v1/metrics");
+    let up = "sluice_real_up{service=\"TCP 192.0.2.10:8080\",real=\"192.0.2.4:8080\"} 1";
+    assert!(metrics.lines().any(|line| line == up), "{metrics}");
     let last = events.events.last().expect("events").number;
     let later: Events = daemon.get(&format!("/v1/events?after={last}"));
     assert_eq!(later, Events::default());

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     /// Show the health of real servers: what is thought of each, why, and which weight it has.
     #[command(after_help = "Example:\n  sluice health --json")]
     Health(ShowArgs),
+    /// Show services and real servers live: weights, connections, rates, health; drain and undrain by a key.
+    Top(crate::top::TopArgs),
     /// Print what is counted, in the text format of Prometheus.
     Metrics(crate::health::MetricsArgs),
     /// Show what happened: servers that failed or came back, configurations that were accepted.

@@ -12,6 +12,7 @@ mod ipvsadm;
 mod mark;
 mod policy;
 mod show;
+mod top;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -61,6 +62,7 @@ fn run(args: Args) -> ExitCode {
         Command::History(options) => apply::history(&options).map_err(Into::into),
         Command::Health(options) => health::show(&options).map_err(Into::into),
         Command::Metrics(options) => health::metrics(&options).map_err(Into::into),
+        Command::Top(options) => top::run(&options).map_err(Into::into),
         Command::Events(options) => health::events(&options).map_err(Into::into),
         Command::Drain(options) => health::drain(&options, true).map_err(Into::into),
         Command::Undrain(options) => health::drain(&options, false).map_err(Into::into),

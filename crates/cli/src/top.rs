@@ -1,0 +1,344 @@
+//! `sluice top`: services and real servers, live, with keys to drain and undrain.
+
+use crate::policy::change_all;
+use crate::show::ShowError;
+use api::{
+    Change, Counters, Event, Events, HealthView, RealHealthView, RealId, ServiceId, Services, Standing,
+};
+use crossterm::event::{self, Event as Input, KeyCode, KeyModifiers};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use runtime::control::Client;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Between two questions to the director.
+const ASK_PERIOD: Duration = Duration::from_secs(1);
+/// How long a key may take to be noticed.
+const KEY_PERIOD: Duration = Duration::from_millis(50);
+/// Points of a sparkline.
+const POINTS: usize = 20;
+/// Events shown.
+const EVENTS_ROWS: usize = 6;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  sluice top\n\nKeys: up and down choose a real server, d drains it, u gives it work again, q leaves."
+)]
+pub(crate) struct TopArgs {
+    /// Control socket of the director.
+    #[arg(long, env = "SLUICE_SOCKET", default_value = api::DEFAULT_SOCKET_PATH)]
+    socket: std::path::PathBuf,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    service: ServiceId,
+    /// A real server of it, or the service itself.
+    real: Option<RealId>,
+    cells: [String; 6],
+    standing: Option<Standing>,
+    note: String,
+}
+
+/// What is shown.
+#[derive(Debug, Default)]
+struct Picture {
+    rows: Vec<Row>,
+    rates: BTreeMap<(ServiceId, Option<RealId>), VecDeque<u64>>,
+    events: VecDeque<Event>,
+    last_event: u64,
+    /// Which real server is chosen, by place among those that are shown.
+    chosen: usize,
+    /// Why there is nothing new.
+    trouble: Option<String>,
+}
+
+/// `sluice top`.
+pub(crate) fn run(args: &TopArgs) -> Result<(), ShowError> {
+    let client = Client::new(&args.socket);
+    let mut picture = Picture::default();
+    // Before the terminal is taken, so that who has no director reads why.
+    picture.ask(&client)?;
+    let mut terminal = ratatui::try_init().map_err(ShowError::Print)?;
+    let done = drive(&mut terminal, &client, &mut picture);
+    ratatui::restore();
+    done
+}
+
+fn drive(
+    terminal: &mut ratatui::DefaultTerminal,
+    client: &Client,
+    picture: &mut Picture,
+) -> Result<(), ShowError> {
+    let mut asked = Instant::now();
+    loop {
+        terminal.draw(|frame| draw(frame, picture)).map_err(ShowError::Print)?;
+        if event::poll(KEY_PERIOD).map_err(ShowError::Print)? {
+            match event::read().map_err(ShowError::Print)? {
+                Input::Key(key)
+                    if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) =>
+                {
+                    return Ok(());
+                }
+                Input::Key(key) => match key.code {
+                    KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
+                    KeyCode::Up | KeyCode::Char('k') => picture.choose(-1),
+                    KeyCode::Down | KeyCode::Char('j') => picture.choose(1),
+                    KeyCode::Char('d') => picture.drain(client, true),
+                    KeyCode::Char('u') => picture.drain(client, false),
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        if asked.elapsed() >= ASK_PERIOD {
+            asked = Instant::now();
+            let done = picture.ask(client);
+            picture.trouble = done.err().map(|error| runtime::Chain(&error).to_string());
+        }
+    }
+}
+
+impl Picture {
+    fn ask(&mut self, client: &Client) -> Result<(), ShowError> {
+        let services: Services = client.get("/v1/services").map_err(ShowError::Ask)?;
+        let health: HealthView = client.get("/v1/health").map_err(ShowError::Ask)?;
+        let after = self.last_event;
+        let events: Events = client.get(&format!("/v1/events?after={after}")).map_err(ShowError::Ask)?;
+        self.take(&services, &health, events);
+        Ok(())
+    }
+
+    fn take(&mut self, services: &Services, health: &HealthView, events: Events) {
+        self.rows.clear();
+        for service in &services.services {
+            let of = health.services.iter().find(|it| it.service == service.id);
+            let note = match of {
+                Some(it) if it.panic => "too many failed: all get work",
+                Some(it) if it.fallback => "the fallback has the work",
+                _ => "",
+            };
+            let active = service.reals.iter().map(|it| it.active).sum();
+            let name = format!("{} {}", service.id, service.spec.scheduler);
+            self.add(
+                service.id,
+                None,
+                cells(name, String::new(), active, &service.counters),
+                None,
+                note.to_owned(),
+            );
+            let known: BTreeMap<RealId, &RealHealthView> =
+                of.into_iter().flat_map(|it| &it.reals).map(|it| (it.real, it)).collect();
+            for it in &service.reals {
+                let health = known.get(&it.id);
+                let cells =
+                    cells(format!("  {}", it.id), it.spec.weight.to_string(), it.active, &it.counters);
+                let note = health.map(|it| it.reason.clone()).unwrap_or_default();
+                self.add(service.id, Some(it.id), cells, health.map(|it| it.standing), note);
+            }
+            // Those that were taken out are shown all the same.
+            for (real, it) in known.iter().filter(|(real, _)| service.reals.iter().all(|it| it.id != **real))
+            {
+                let cells = cells(format!("  {real}"), "out".to_owned(), 0, &Counters::default());
+                self.add(service.id, Some(*real), cells, Some(it.standing), it.reason.clone());
+            }
+        }
+        for event in events.events {
+            self.last_event = event.number;
+            self.events.push_back(event);
+        }
+        while self.events.len() > EVENTS_ROWS {
+            self.events.pop_front();
+        }
+        self.choose(0);
+    }
+
+    fn add(
+        &mut self,
+        service: ServiceId,
+        real: Option<RealId>,
+        (cells, rate): ([String; 6], u64),
+        standing: Option<Standing>,
+        note: String,
+    ) {
+        let rates = self.rates.entry((service, real)).or_default();
+        if rates.len() >= POINTS {
+            rates.pop_front();
+        }
+        rates.push_back(rate);
+        self.rows.push(Row { service, real, cells, standing, note });
+    }
+
+    fn reals(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.real.is_some())
+    }
+
+    fn choose(&mut self, by: isize) {
+        let last = self.reals().count().saturating_sub(1);
+        self.chosen = self.chosen.saturating_add_signed(by).min(last);
+    }
+
+    fn drain(&mut self, client: &Client, drain: bool) {
+        let Some((service, Some(real))) = self.reals().nth(self.chosen).map(|row| (row.service, row.real))
+        else {
+            return;
+        };
+        let done = change_all(client, vec![Change::SetDrain { service, real, drain }]);
+        self.trouble =
+            done.and_then(|()| self.ask(client)).err().map(|error| runtime::Chain(&error).to_string());
+    }
+}
+
+/// The cells of a line, and its rate of connections.
+fn cells(name: String, weight: String, active: u32, counters: &Counters) -> ([String; 6], u64) {
+    let rate = counters.connections_per_s;
+    let cells = [
+        name,
+        weight,
+        active.to_string(),
+        rate.to_string(),
+        short(counters.in_bytes_per_s),
+        short(counters.out_bytes_per_s),
+    ];
+    (cells, rate)
+}
+
+/// A number with three or four digits and a letter.
+fn short(number: u64) -> String {
+    let letters = ['k', 'M', 'G', 'T', 'P'];
+    let (mut value, mut letter) = (number, None);
+    for next in letters {
+        if value < 10_000 {
+            break;
+        }
+        (value, letter) = (value / 1000, Some(next));
+    }
+    letter.map_or(value.to_string(), |letter| format!("{value}{letter}"))
+}
+
+/// The rates as bars, the highest one full.
+fn sparkline(rates: &VecDeque<u64>) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = rates.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |rate: &u64| BARS[usize::try_from(rate * 7 / most).unwrap_or(7).min(7)];
+    rates.iter().map(bar).collect()
+}
+
+fn color(standing: Option<Standing>) -> Color {
+    match standing {
+        None => Color::Reset,
+        Some(Standing::Up | Standing::Unchecked) => Color::Green,
+        Some(Standing::Starting | Standing::Unknown | Standing::Draining | Standing::Held) => Color::Yellow,
+        Some(Standing::Down | Standing::Drained) => Color::Red,
+    }
+}
+
+fn draw(frame: &mut Frame<'_>, picture: &Picture) {
+    let events_rows = u16::try_from(picture.events.len() + 1).unwrap_or(u16::MAX);
+    let [table, events, help] =
+        Layout::vertical([Constraint::Min(3), Constraint::Length(events_rows), Constraint::Length(1)])
+            .areas(frame.area());
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let header = line(&["SERVICE", "WEIGHT", "ACTIVE", "CONN/S", "IN B/S", "OUT B/S"].map(str::to_owned));
+    let mut lines = vec![Line::styled(format!("{header}  {:<POINTS$} HEALTH", ""), bold)];
+    let mut place = 0;
+    for row in &picture.rows {
+        let rates = picture.rates.get(&(row.service, row.real)).map(sparkline).unwrap_or_default();
+        let word = row.standing.map_or("", Standing::name);
+        let mut style = if row.real.is_none() { bold } else { Style::new() };
+        if row.real.is_some() {
+            if place == picture.chosen {
+                style = style.add_modifier(Modifier::REVERSED);
+            }
+            place += 1;
+        }
+        lines.push(Line::from(vec![
+            Span::styled(line(&row.cells), style),
+            Span::raw(format!("  {rates:<POINTS$} ")),
+            Span::styled(word, Style::new().fg(color(row.standing))),
+            Span::raw(if row.note.is_empty() { String::new() } else { format!(" {}", row.note) }),
+        ]));
+    }
+    frame.render_widget(Paragraph::new(lines), table);
+    let mut lines = vec![Line::styled("EVENTS", bold)];
+    lines.extend(picture.events.iter().map(|it| Line::raw(format!("{}: {}", it.what, it.cause))));
+    frame.render_widget(Paragraph::new(lines), events);
+    let help_line = match &picture.trouble {
+        Some(trouble) => Line::styled(trouble.clone(), Style::new().fg(Color::Red)),
+        None => Line::raw("up, down: choose   d: drain   u: undrain   q: leave"),
+    };
+    frame.render_widget(Paragraph::new(help_line), help);
+}
+
+fn line(cells: &[String; 6]) -> String {
+    let [name, weight, active, rate, bytes_in, bytes_out] = cells;
+    format!("{name:<30} {weight:>7} {active:>7} {rate:>7} {bytes_in:>7} {bytes_out:>7}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::ServiceHealth;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    fn services(reals: &str) -> Services {
+        let counters = concat!(
+            r#"{"connections":5,"in_packets":9,"out_packets":0,"in_bytes":900,"out_bytes":0,"connections_per_s":12,"#,
+            r#""in_packets_per_s":0,"out_packets_per_s":0,"in_bytes_per_s":1234567,"out_bytes_per_s":0}"#
+        );
+        let text = format!(
+            r#"{{"connection_table_size":20,"timeouts":{{"tcp_s":900,"tcp_fin_s":120,"udp_s":300}},"services":[{{"id":
+            {{"address":{{"protocol":"tcp","address":"192.0.2.1","port":80}}}},"spec":{{"scheduler":"rr"}},"counters":{counters},
+            "reals":[{}]}}]}}"#,
+            reals.replace("COUNTERS", counters)
+        );
+        serde_json::from_str(&text).expect("services")
+    }
+
+    #[test]
+    fn the_table_shows_what_is_in_and_what_is_out() {
+        let real = r#"{"id":{"address":"10.0.0.1","port":80},"spec":{"forwarding":"direct_routing","weight":3},"active":7,
+            "inactive":0,"persistent":0,"neighbour":null,"counters":COUNTERS}"#;
+        let services = services(real);
+        let out = RealHealthView {
+            real: RealId { address: [10, 0, 0, 2].into(), port: 80 },
+            standing: Standing::Down,
+            reason: "tcp check failed".to_owned(),
+            declared_weight: 1,
+            weight: None,
+            since_ms: 0,
+            latency_ms: None,
+        };
+        let service = services.services[0].id;
+        let health = HealthView {
+            services: vec![ServiceHealth { service, panic: false, fallback: false, reals: vec![out] }],
+        };
+        let mut picture = Picture::default();
+        picture.take(&services, &health, Events::default());
+        picture.choose(5);
+        assert_eq!(picture.chosen, 1, "the last of two");
+        let mut terminal = Terminal::new(TestBackend::new(120, 10)).expect("a terminal");
+        terminal.draw(|frame| draw(frame, &picture)).expect("drawn");
+        let screen = terminal.backend().to_string();
+        let shown = |part: &str| assert!(screen.contains(part), "{part} is not in\n{screen}");
+        shown("TCP 192.0.2.1:80 rr                          7      12   1234k       0  █");
+        shown("  10.0.0.1:80                        3       7      12   1234k");
+        shown(
+            "  10.0.0.2:80                      out       0       0       0       0  ▁                    down tcp check failed",
+        );
+        shown("d: drain");
+    }
+
+    #[test]
+    fn numbers_are_short_and_rates_are_bars() {
+        assert_eq!([short(0), short(9_999), short(10_000), short(123_456_789)], ["0", "9999", "10k", "123M"]);
+        assert_eq!(sparkline(&VecDeque::from([0, 50, 100])), "▁▄█");
+        assert_eq!(sparkline(&VecDeque::new()), "");
+    }
+}

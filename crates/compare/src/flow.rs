@@ -14,8 +14,25 @@ const IKE_PORT: u16 = 500;
 /// When packets of flows were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Flows {
-    /// The first and the last packet of each.
-    seen: BTreeMap<String, (Instant, Instant)>,
+    seen: BTreeMap<String, Times>,
+}
+
+/// When packets of one flow were sent: any, and those that reached a server or a client, which surely began or went on with
+/// a flow. Of others that is not known: the director may have dropped or answered them.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    first: Instant,
+    last: Instant,
+    sure: Option<(Instant, Instant)>,
+}
+
+/// For how long timers have run, in seconds, by flow.
+#[derive(Debug, Default)]
+pub(crate) struct Ages {
+    /// At least.
+    pub(crate) least_s: BTreeMap<String, f64>,
+    /// At most, where that is more.
+    pub(crate) most_s: BTreeMap<String, f64>,
 }
 
 impl Flows {
@@ -23,27 +40,50 @@ impl Flows {
     pub(crate) fn note(&mut self, sent: &[u8], led_to: &[Vec<u8>], now: Instant) {
         let own = ends(sent).map(|ends| name(ends, false));
         let is_reply = sent.get(6..).and_then(mac::server).is_some();
+        let is_sure = is_reply || led_to.iter().any(|frame| mac::server(frame).is_some());
         let replies =
             led_to.iter().filter(|_| is_reply).filter_map(|frame| ends(frame)).map(|ends| name(ends, true));
         for flow in own.into_iter().chain(replies) {
-            self.seen.entry(flow).or_insert((now, now)).1 = now;
+            let times = self.seen.entry(flow).or_insert(Times { first: now, last: now, sure: None });
+            times.last = now;
+            if is_sure {
+                times.sure = Some((times.sure.map_or(now, |(first, _)| first), now));
+            }
         }
     }
 
-    /// Seconds for which the timers of a listing's rows have run: since the last packet of a flow; since the last
-    /// beginning of a flow for a template.
-    pub(crate) fn ages_s(&self, listing: &str) -> BTreeMap<String, f64> {
-        let age = |at: &Instant| at.elapsed().as_secs_f64();
-        let mut ages: BTreeMap<String, f64> =
-            self.seen.iter().map(|(flow, (_, last))| (flow.clone(), age(last))).collect();
+    /// How long the timers of a listing's rows have run: since the last packet of a flow; since the last beginning of a flow
+    /// for a template.
+    pub(crate) fn ages(&self, listing: &str) -> Ages {
+        let age = |at: Instant| at.elapsed().as_secs_f64();
+        let mut ages = Ages::default();
+        for (flow, times) in &self.seen {
+            let most = times.sure.map_or(times.first, |(_, last)| last);
+            ages.add(flow, age(times.last), age(most));
+        }
         for row in listing.lines().filter_map(row) {
-            if row.client.port() == 0 && !ages.contains_key(&row.name) {
-                let begun = self.seen.iter().filter_map(|(flow, (first, _))| Some((fit(&row, flow)?, first)));
-                let best = begun.max_by_key(|(fit, first)| (*fit, **first)).map(|(_, first)| age(first));
-                ages.extend(best.map(|age| (row.name.clone(), age)));
+            if row.client.port() == 0 && !self.seen.contains_key(&row.name) {
+                let fitting = self.seen.iter().filter_map(|(flow, times)| Some((fit(&row, flow)?, times)));
+                let fitting: Vec<(u32, &Times)> = fitting.collect();
+                let best = fitting.iter().map(|(fit, _)| *fit).max();
+                let begun = fitting.iter().filter(|(fit, _)| Some(*fit) == best).map(|(_, times)| times);
+                let Some(last) = begun.clone().map(|times| times.first).max() else { continue };
+                let sure = begun.clone().filter_map(|times| Some(times.sure?.0)).max();
+                let most = sure.or_else(|| begun.map(|times| times.first).min()).unwrap_or(last);
+                ages.add(&row.name, age(last), age(most));
             }
         }
         ages
+    }
+}
+
+impl Ages {
+    fn add(&mut self, flow: &str, least_s: f64, most_s: f64) {
+        self.least_s.insert(flow.to_owned(), least_s);
+        // Two readings of the clock, of one moment, are no difference.
+        if most_s > least_s + 0.001 {
+            self.most_s.insert(flow.to_owned(), most_s);
+        }
     }
 }
 
@@ -154,13 +194,31 @@ mod tests {
         let led_to = reply.replace("10.0.0.1 ", "192.0.2.10 ");
         let later = now + Duration::from_secs(10);
         flows.note(&packet(reply), &[packet(&led_to)], later);
-        let age = flows.ages_s("")["TCP 198.51.100.1:5 192.0.2.10:80"];
+        let age = flows.ages("").least_s["TCP 198.51.100.1:5 192.0.2.10:80"];
         assert!((40.0..41.0).contains(&age), "{age}");
         let template = "TCP 05:12  NONE        198.51.100.0:0     192.0.2.10:80      10.0.0.1:80\n\
                         IP  05:12  NONE        198.51.100.0:0     0.0.0.7:0          10.0.0.1:0\n";
-        let ages = flows.ages_s(template);
+        let ages = flows.ages(template).least_s;
         for row in ["TCP 198.51.100.0:0 192.0.2.10:80", "IP 198.51.100.0:0 0.0.0.7:0"] {
             assert!((50.0..51.0).contains(&ages[row]), "{ages:?}");
         }
+    }
+
+    #[test]
+    fn a_packet_that_reached_nobody_may_or_may_not_restart_the_timer() {
+        let then = |ago| Instant::now().checked_sub(Duration::from_secs(ago)).expect("a clock that runs");
+        let sent = packet(&format!("{CLIENT} / ip4 198.51.100.1 > 192.0.2.10 / tcp 5 > 80 ack"));
+        let forwarded = packet(
+            "eth 02:00:00:00:00:0d > 02:00:00:00:01:01 / ip4 198.51.100.1 > 192.0.2.10 ttl 63 / tcp 5 > 80 ack",
+        );
+        let mut flows = Flows::default();
+        flows.note(&sent, std::slice::from_ref(&forwarded), then(50));
+        let name = "TCP 198.51.100.1:5 192.0.2.10:80";
+        let ages = flows.ages("");
+        assert!((50.0..51.0).contains(&ages.least_s[name]) && ages.most_s.is_empty(), "{ages:?}");
+        flows.note(&sent, &[], then(20));
+        let ages = flows.ages("");
+        assert!((20.0..21.0).contains(&ages.least_s[name]), "{ages:?}");
+        assert!((50.0..51.0).contains(&ages.most_s[name]), "{ages:?}");
     }
 }

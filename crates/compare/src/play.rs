@@ -1,7 +1,7 @@
 //! Plays scripts into one target and writes down what happens.
 
 use crate::diff::without_time;
-use crate::flow::Flows;
+use crate::flow::{Ages, Flows};
 use crate::frame::{describe, describe_all};
 use crate::net::{Net, NetError};
 use crate::record::{Outcome, Played, Record, Seen};
@@ -9,6 +9,8 @@ use crate::script::Script;
 use crate::settings::{mark_packets, mark_words, set};
 use crate::step::{Mark, Step};
 use crate::target::{Running, Shared, Target, TargetError};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use runtime::Chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ use testkit::Packet;
 const LISTINGS_MAX: usize = 5;
 /// A listing up to this size was read in one piece: of connections ipvsadm reads 1,024 bytes at a time, of services more.
 const PIECE_BYTES: usize = 900;
+/// As the system calls name it.
+const THIS_THREAD: Pid = Pid::from_raw(0);
 /// How a listing of connections begins.
 const CONNECTIONS: &str = "IPVS connection entries";
 
@@ -124,11 +128,13 @@ impl Player<'_> {
             }
             Step::Packets(packets) => {
                 self.settle()?;
+                let _pinned = Pinned::new();
                 let told = |packet| Ok(describe(packet, &self.packet(packet)?));
                 packets.iter().map(told).collect::<Result<_, Stop>>().map(Seen::Packets)
             }
             Step::Together(packets) => {
                 self.settle()?;
+                let _pinned = Pinned::new();
                 let frames =
                     packets.iter().map(|it| self.packet(it)).collect::<Result<Vec<_>, Stop>>()?.concat();
                 Ok(Seen::Packets(describe_all(packets, &frames)))
@@ -211,9 +217,43 @@ impl Player<'_> {
         self.settled = false;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let stdout = text(&stdout);
-        let ages_s =
-            if stdout.starts_with(CONNECTIONS) { self.flows.ages_s(&stdout) } else { BTreeMap::new() };
-        Ok(Seen::Command { code: status.code().unwrap_or(-1), stderr: text(&stderr), ages_s, stdout })
+        let ages = if stdout.starts_with(CONNECTIONS) { self.flows.ages(&stdout) } else { Ages::default() };
+        Ok(Seen::Command {
+            code: status.code().unwrap_or(-1),
+            stderr: text(&stderr),
+            ages_s: ages.least_s,
+            ages_most_s: ages.most_s,
+            stdout,
+        })
+    }
+}
+
+/// Keeps this thread on one CPU while packets are sent: they are received there, and Sluice counts what it drops of new
+/// flows (`drop_packet`) on each CPU by itself.
+struct Pinned {
+    before: Option<CpuSet>,
+}
+
+impl Pinned {
+    fn new() -> Self {
+        let pin = || -> nix::Result<CpuSet> {
+            let before = sched_getaffinity(THIS_THREAD)?;
+            let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false));
+            let mut one = CpuSet::new();
+            one.set(first.unwrap_or(0))?;
+            sched_setaffinity(THIS_THREAD, &one)?;
+            Ok(before)
+        };
+        // Where it is not allowed, all else can still be compared.
+        Self { before: pin().ok() }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = sched_setaffinity(THIS_THREAD, before);
+        }
     }
 }
 
@@ -250,6 +290,7 @@ fn accepted(is_accepted: bool, said: &[u8]) -> Seen {
         stdout: String::new(),
         stderr: String::from_utf8_lossy(said).into_owned(),
         ages_s: BTreeMap::new(),
+        ages_most_s: BTreeMap::new(),
     }
 }
 

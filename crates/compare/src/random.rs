@@ -4,7 +4,7 @@
 //! Absent on purpose is what is known to differ (docs/compatibility.md), as it would hide all else: a real server keeps its
 //! method; a UDP flow whose real server is gone is left alone, a TCP one gets no SYN again; a persistent service stays, and
 //! with a real server gone from one its templates are not listed. Absent too: waits but for counters (a minute of random
-//! scripts is to hold many), and client ports that come again after a close, which is the business of written scripts.
+//! scripts is to hold many), and client ports that come again after a close, which is the business of written scripts. Resets come last.
 
 mod numbers;
 mod service;
@@ -125,6 +125,24 @@ impl Writer {
             self.line("wait 4.5");
             self.line("-Ln --stats");
         }
+        self.reset();
+    }
+
+    /// Resets flows, last of all: what is reset is gone ten seconds later, and a slow machine may take as long.
+    fn reset(&mut self) {
+        match self.numbers.below(3) {
+            0 => return,
+            1 => self.answer_with("rst"),
+            _ => {
+                let Some((flows, from, count)) = self.some() else { return };
+                let words = if self.services[flows.at].is_udp() { "data 3" } else { "rst" };
+                self.packets(&flows, from, count, words);
+            }
+        }
+        if self.templates {
+            self.line("-Lcn");
+        }
+        self.line("-Ln");
     }
 
     /// Adds a service and some of its servers, for wrr each by a command of its own: many at once are not the same.
@@ -247,16 +265,20 @@ impl Writer {
     /// Packets of clients in flows that may exist, in any order of states.
     fn go_on(&mut self) {
         let Some((flows, from, count)) = self.some() else { return };
-        let flags = self.numbers.pick(&["fin ack", "rst", "ack", "fin", "none", "psh ack data 20"]);
+        let flags = self.numbers.pick(&["fin ack", "ack", "fin", "none", "psh ack data 20"]);
         let words = if self.services[flows.at].is_udp() { "data 3" } else { flags };
         self.packets(&flows, from, count, words);
     }
 
     /// What a masqueraded server sends, in flows of its own and of others.
     fn answer(&mut self) {
+        let flags = self.numbers.pick(&["syn ack", "syn ack", "ack data 30", "fin ack"]);
+        self.answer_with(flags);
+    }
+
+    fn answer_with(&mut self, flags: &str) {
         let Some((flows, from, count)) = self.some() else { return };
         let number = 1 + self.numbers.below(REALS);
-        let flags = self.numbers.pick(&["syn ack", "syn ack", "ack data 30", "fin ack", "rst"]);
         let service = &self.services[flows.at];
         let Some(server) = service.answers_as(number, flows.to_port) else { return };
         let words = if service.is_udp() { "data 5" } else { flags };
@@ -334,6 +356,7 @@ mod tests {
             "udp 10.0.0.",
             "tcp [fd00::",
             "syn ack",
+            " rst ",
             "ttl 1",
             "--stats",
             "-s lblcr",

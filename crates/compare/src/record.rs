@@ -52,6 +52,10 @@ pub enum Seen {
         /// Seconds since the last packet of each flow, by protocol, client and virtual address; only with
         /// listings of connections.
         ages_s: BTreeMap<String, f64>,
+        /// Where it is not known whether the last packets restarted the flow's timer: seconds for which it has
+        /// run at most.
+        #[serde(default)]
+        ages_most_s: BTreeMap<String, f64>,
     },
     /// Of each packet, in the order sent: where it went, and what of it changed on the way.
     Packets(Vec<String>),

@@ -111,7 +111,7 @@ fn leaves(event: &Event) -> bool {
 }
 
 /// Rows of the list of acts, its title included.
-const ACTS_ROWS: u16 = 10;
+const ACTS_ROWS: u16 = 9;
 /// Rows of the story of the acts that are always there, the title included.
 const STORY_ROWS_MIN: u16 = 7;
 /// Rows of the rate, its title and its numbers included.
@@ -157,7 +157,10 @@ fn draw_acts(frame: &mut Frame<'_>, area: Rect, acts: &[ActLine]) {
         let (mark, color) = mark(&act.state);
         Line::from(format!("{mark} {}", act.name)).style(color)
     };
-    let lines: Vec<Line<'_>> = acts.iter().map(line).collect();
+    // Where they do not all fit, those that are over make room for the one under way.
+    let room = usize::from(area.height.saturating_sub(1));
+    let begun = acts.iter().filter(|act| !matches!(act.state, ActState::Waiting)).count();
+    let lines: Vec<Line<'_>> = acts.iter().skip(begun.saturating_sub(room)).map(line).collect();
     frame.render_widget(Paragraph::new(lines).block(titled(" Sluice demo (q leaves) ")), area);
 }
 
@@ -334,7 +337,7 @@ mod tests {
     fn on_80_columns_and_24_rows_what_was_seen_is_there() {
         let board = Board::default();
         let acts =
-            (1..=8).map(|number| ["set up", "balance", "add a server"].get(number - 1).unwrap_or(&"later"));
+            (1..=9).map(|number| ["set up", "balance", "add a server"].get(number - 1).unwrap_or(&"later"));
         board.announce(acts.map(|name| {
             (*name, "a fourth real server starts; `ipvsadm -a` adds it in the middle of traffic")
         }));
@@ -397,6 +400,22 @@ mod tests {
         let text = terminal.backend().to_string();
         assert_eq!(text.matches("a row").count(), 6, "{text}");
         assert!(text.contains("... 33 more lines"), "{text}");
+    }
+
+    #[test]
+    fn the_act_under_way_is_in_the_list_however_many_there_are() {
+        let board = Board::default();
+        let names: Vec<String> = (1..=9).map(|number| format!("act {number}")).collect();
+        board.announce(names.iter().map(|name| (name.as_str(), "a plan")));
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("terminal");
+        for name in &names {
+            board.begin(name);
+            terminal.draw(|frame| draw(frame, &board, &Numbers::default())).expect("drawn");
+            let text = terminal.backend().to_string();
+            assert!(text.contains(&format!("\">  {name} ")), "{name} is missing in\n{text}");
+            let seen = "nothing".to_owned();
+            board.end(Outcome { act: name.clone(), expected: seen.clone(), seen, ok: true });
+        }
     }
 
     #[test]

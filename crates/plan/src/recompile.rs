@@ -44,20 +44,30 @@ pub fn recompile(
     let old: BTreeMap<ServiceId, Option<Arc<Placed>>> =
         touched.services.iter().map(|id| (*id, layout.services.get(id).cloned())).collect();
     let new_reals = place(layout, model, touched, cursors).inspect_err(|_| layout.revert())?;
+    // Without marks every service stands at its own place.
+    let has_marks = model.marks.len() > 0 || !touched.marks.is_empty();
     let mut patch = Patch { settings: compile::settings(model), ..Patch::default() };
     for (id, old) in &old {
         let (old, new) = (old.as_deref(), layout.services.get(id).map(|placed| &**placed));
         patch_slots(&mut patch.slots, old.and_then(laid), new.and_then(laid));
         let entry = model.service(id);
+        if !has_marks {
+            let (key, row) = services::own_row(model, id, entry, new);
+            patch.services.insert(key, row);
+        }
         for (placed, (real, it)) in new.iter().flat_map(|new| new.reals.iter().map(move |real| (*new, real)))
         {
             let row = compile::known_real(model, neighbours, placed, entry, real);
             patch.reals.insert(it.index, Some(row));
         }
     }
-    for place in services::places(model, touched, &tables.services) {
-        let rows = services::rows(layout, model, &place);
-        patch.services.extend(rows.filter(|(key, row)| row.is_some() || tables.services.contains_key(key)));
+    if has_marks {
+        for place in services::places(model, touched, &tables.services) {
+            let rows = services::rows(layout, model, &place);
+            patch
+                .services
+                .extend(rows.filter(|(key, row)| row.is_some() || tables.services.contains_key(key)));
+        }
     }
     for index in &touched.reals {
         let owner = layout.owners.get(index);

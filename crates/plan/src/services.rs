@@ -6,7 +6,7 @@
 
 use crate::before::Touched;
 use crate::compile::{address, scheduler_number};
-use crate::layout::Layout;
+use crate::layout::{Layout, Placed};
 use crate::model::{Model, ServiceEntry};
 use abi::{
     Address, SERVICE_EXACT, SERVICE_ONE_PACKET, SERVICE_SIP, SERVICE_THRESHOLDS, SETTING_FTP,
@@ -140,7 +140,21 @@ fn keys(matched: &MarkMatch, table: &BTreeMap<ServiceKey, Service>) -> Vec<Servi
 }
 
 fn service(layout: &Layout, model: &Model, id: &ServiceId, entry: &ServiceEntry) -> Option<Service> {
-    let placed = layout.services.get(id)?;
+    row(model, id, entry, layout.services.get(id)?)
+}
+
+/// Where a service stands, and its row there, whatever marks make of it.
+pub(crate) fn own_row(
+    model: &Model,
+    id: &ServiceId,
+    entry: Option<&ServiceEntry>,
+    placed: Option<&Placed>,
+) -> (ServiceKey, Option<Service>) {
+    let row = entry.zip(placed).and_then(|(entry, placed)| row(model, id, entry, placed));
+    (home(id), row)
+}
+
+fn row(model: &Model, id: &ServiceId, entry: &ServiceEntry, placed: &Placed) -> Option<Service> {
     let laid = placed.laid.as_ref()?;
     let mut service = Service {
         index: placed.index,

@@ -133,7 +133,7 @@ impl Director {
             state,
             idle_since: BTreeMap::new(),
         };
-        director.install_all()?;
+        director.install_whole(&cursors)?;
         let services = director.model.services().filter_map(|(id, _)| director.layout.service_index(id));
         director.statistics = Statistics::of(services);
         let services: Vec<ServiceId> = director.declared.services().map(|(id, _)| *id).collect();

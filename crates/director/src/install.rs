@@ -5,7 +5,7 @@ use crate::tables::{self, runs};
 use abi::{AffinityKey, Counters, REAL_AVAILABLE, Real, Verdict};
 use forward::schedule::affinity::is_affine;
 use kernel::TableError;
-use plan::{Compiled, Recompiled, TableChange, Touched, compile, diff, recompile};
+use plan::{Compiled, Cursors, Recompiled, TableChange, Touched, compile, diff, recompile};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Counters read one run of indices at a time at most; more of them are read all together.
@@ -27,9 +27,14 @@ impl Director {
     pub(crate) fn install_all(&mut self) -> Result<(), ActorError> {
         let (tables, cursors) = tables::read(self.maps())?;
         self.tables = tables;
+        self.install_whole(&cursors)
+    }
+
+    /// The same, when it is known what the kernel has.
+    pub(crate) fn install_whole(&mut self, cursors: &Cursors) -> Result<(), ActorError> {
         let before = self.layout.clone();
         let Compiled { tables, new_reals } =
-            compile(&mut self.layout, &self.model, &self.neighbours, &cursors)?;
+            compile(&mut self.layout, &self.model, &self.neighbours, cursors)?;
         let recompiled = Recompiled { changes: diff(&self.tables, &tables), new_reals };
         match self.put(recompiled) {
             Ok(_) => {

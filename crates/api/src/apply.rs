@@ -114,4 +114,7 @@ pub struct Pending {
     pub back_to: u64,
     /// When it is taken back, milliseconds since the epoch.
     pub deadline_ms: u64,
+    /// A configuration that replaces it for good once it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<u64>,
 }

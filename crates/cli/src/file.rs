@@ -1,6 +1,7 @@
 //! `sluice validate`, `fmt`, `import`, `schema`: the cluster file, without a director.
 
 use crate::ipvsadm::MachineNames;
+use crate::show::write_out;
 use abi::Limits;
 use cluster::{FILE_BYTES_MAX, Finding, Format, Lines, Severity};
 use std::fs::{self, File};
@@ -89,10 +90,7 @@ pub(crate) fn shown(file: &Path) -> String {
 
 /// Prints to standard output; whoever closed it has seen enough.
 pub(crate) fn print(text: &str) -> Result<(), FileError> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(FileError::Print(error)),
-        _ => Ok(()),
-    }
+    write_out(text).map_err(FileError::Print)
 }
 
 fn tell(file: &Path, findings: &[Finding], lines: &Lines) {

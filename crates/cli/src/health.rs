@@ -2,7 +2,7 @@
 
 use crate::args::ShowArgs;
 use crate::policy::change_all;
-use crate::show::{ShowError, print};
+use crate::show::{ShowError, print, write_out};
 use api::{Change, Changes, Event, Events, HealthView, RealId, ServiceId};
 use runtime::control::Client;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  sluice events\n  sluice events --follow --json")]
 pub(crate) struct EventsArgs {
-    /// Go on with what happens from now, until interrupted.
+    /// Then go on with what happens, until interrupted.
     #[arg(long, short)]
     follow: bool,
     /// Only events after the one of this number.
@@ -80,10 +80,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), ShowError> {
 /// `sluice metrics`.
 pub(crate) fn metrics(args: &MetricsArgs) -> Result<(), ShowError> {
     let text: String = Client::new(&args.socket).get("/v1/metrics").map_err(ShowError::Ask)?;
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(ShowError::Print),
-    }
+    write_out(&text).map_err(ShowError::Print)
 }
 
 /// `sluice events`.
@@ -104,6 +101,7 @@ pub(crate) fn events(args: &EventsArgs) -> Result<(), ShowError> {
                 shown += &line(event);
             }
         }
+        // Not `write_out': a reader that has gone must end the following.
         match io::stdout().write_all(shown.as_bytes()).and_then(|()| io::stdout().flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             done => done.map_err(ShowError::Print)?,

@@ -78,10 +78,16 @@ pub(crate) fn print<T: Serialize>(
     } else {
         text(value)
     };
-    match io::stdout().write_all(shown.as_bytes()) {
+    write_out(&shown).map_err(ShowError::Print)
+}
+
+/// Writes to standard output.
+pub(crate) fn write_out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // The reader has seen enough, as in `sluice verdicts | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(ShowError::Print),
+        done => done,
     }
 }
 

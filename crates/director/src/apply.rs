@@ -90,7 +90,8 @@ impl Director {
         Ok(History { generation: self.generation, entries, pending })
     }
 
-    /// Takes back what was not confirmed in time, or what made traffic much worse. To be called every two seconds.
+    /// Takes back what was not confirmed in time, or what made traffic much worse, with what was changed by hand since. To be
+    /// called every two seconds.
     pub(crate) fn watch_trial(&mut self) {
         let look = self.look();
         let servers: usize = if self.trial.is_under_way() {
@@ -104,11 +105,6 @@ impl Director {
             Ok(None) => return,
             Err(error) => return log_error("what is to be confirmed could not be read", &error),
         };
-        if pending.generation != self.generation {
-            // Somebody changed something since; that is not ours to take back.
-            self.settle_pending();
-            return;
-        }
         let why = if epoch_ms() >= pending.deadline_ms {
             Some("it was not confirmed in time".to_owned())
         } else {
@@ -182,16 +178,27 @@ impl Director {
         let entry = self.entry(generation, wanted.source.clone(), &wanted.model);
         let configuration = wanted.model.to_changes();
         self.history.add(&Record { entry, configuration, text: wanted.text }).map_err(unkept)?;
-        if let Some(seconds) = wanted.confirm_s {
-            let deadline_ms = epoch_ms() + u64::from(seconds) * 1000;
-            self.history.set_pending(Some(&Pending { generation, back_to, deadline_ms })).map_err(unkept)?;
+        let former = self.history.pending().map_err(unkept)?;
+        let pending = match (wanted.confirm_s, former) {
+            (Some(seconds), former) => Some(Pending {
+                generation,
+                // What was never confirmed itself is nothing to go back to.
+                back_to: former.map_or(back_to, |it| it.back_to),
+                deadline_ms: epoch_ms() + u64::from(seconds) * 1000,
+                replaced_by: None,
+            }),
+            (None, former) => former.map(|it| Pending { replaced_by: Some(generation), ..it }),
+        };
+        if pending != former {
+            self.history.set_pending(pending.as_ref()).map_err(unkept)?;
         }
         let look = self.look();
         let outcomes = self.change(&Changes { atomic: true, changes });
         if let Some(refusal) =
             outcomes.refusals.into_iter().flatten().find(|it| it.kind != RefusalKind::Aborted)
         {
-            if let Err(error) = self.history.remove(generation).and_then(|()| self.history.set_pending(None))
+            if let Err(error) =
+                self.history.remove(generation).and_then(|()| self.history.set_pending(former.as_ref()))
             {
                 log_error(
                     "the record of a configuration that was refused stays until the next start",
@@ -202,6 +209,8 @@ impl Director {
         }
         if wanted.confirm_s.is_some() {
             self.trial.begin(look);
+        } else if former.is_some() {
+            self.settle_pending();
         }
         let cause = format!("{} was applied", wanted.source);
         self.events.add(EventKind::Generation { generation: self.generation }, cause);

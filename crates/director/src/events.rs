@@ -41,6 +41,8 @@ impl Log {
 
     /// Those after a number, oldest first.
     pub(crate) fn after(&self, number: u64) -> Events {
+        // One that was never given is a former daemon's: whoever follows wants all of this one's.
+        let number = if number > self.last { 0 } else { number };
         let first = self.events.front().map_or(self.last + 1, |it| it.number);
         let skip = usize::try_from((number + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         Events {
@@ -66,6 +68,7 @@ mod tests {
         let page = log.after(REMEMBERED as u64 + 3);
         let numbers: Vec<u64> = page.events.iter().map(|it| it.number).collect();
         assert_eq!((page.lost, numbers), (0, vec![10_004, 10_005]));
-        assert_eq!(log.after(u64::MAX - 1).events, []);
+        assert_eq!(log.after(REMEMBERED as u64 + 5).events, []);
+        assert_eq!(log.after(u64::MAX), log.after(0), "the number of a daemon before this one");
     }
 }

@@ -166,7 +166,8 @@ pub(crate) fn effective_change<'a>(
         }
         Change::EditReal { service, real, spec } => match now(service, real) {
             None => None,
-            Some(weight) if is_checked(declared, service, real) => {
+            // The weight it has, until the health machine has heard of the change.
+            Some(weight) if declared.service(service).is_some_and(ServiceEntry::has_health) => {
                 let spec = RealSpec { weight, ..*spec };
                 Some(Cow::Owned(Change::EditReal { service: *service, real: *real, spec }))
             }
@@ -184,7 +185,7 @@ pub(crate) fn effective_change<'a>(
 pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tables, adopted: bool) -> Model {
     let mut model = declared.clone();
     let mut before = model.note();
-    for (service, entry) in declared.services() {
+    for (service, entry) in declared.services().filter(|(_, entry)| entry.has_health()) {
         let mut changes = Vec::new();
         // What is there, within its ranges, cannot be refused; nor can a weight or a deletion below.
         if *entry.health() != HealthSpec::default() {
@@ -195,12 +196,14 @@ pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tab
                 let health = RealHealth::default();
                 changes.push(Change::SetRealHealth { service: *service, real: *real, health });
             }
-            if !is_checked(declared, service, real) {
-                continue;
-            }
             let had = layout.real_index(service, real).and_then(|index| tables.reals.get(&index));
             let had = had.filter(|had| had.flags & REAL_AVAILABLE != 0).map(|had| had.weight);
-            let weight = if adopted { had } else { Some(0) };
+            let is_idle = is_checked(declared, service, real)
+                || entry.real_health(real).is_some_and(|health| health.drain);
+            let weight = match adopted {
+                true => had,
+                false => Some(if is_idle { 0 } else { it.spec.weight }),
+            };
             changes.extend(change_to(
                 *service,
                 *real,
@@ -240,4 +243,52 @@ fn declaration(entry: &ServiceEntry, effective: Option<&ServiceEntry>) -> Declar
         given: effective.and_then(|effective| effective.real(real)).map(|it| it.spec.weight),
     });
     Declared { spec: entry.health().clone(), reals: reals.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{Forwarding, Protocol, SchedulerFlags, ServiceSpec, Tunnel};
+
+    #[test]
+    fn an_edit_gives_a_drained_server_no_work_for_a_moment() {
+        let service =
+            ServiceId::Address { protocol: Protocol::Tcp, address: [192, 0, 2, 1].into(), port: 80 };
+        let real = RealId { address: [10, 0, 0, 1].into(), port: 80 };
+        let spec = ServiceSpec {
+            scheduler: "rr".to_owned(),
+            scheduler_flags: SchedulerFlags::default(),
+            persistence: None,
+            persistence_engine: None,
+            one_packet: false,
+        };
+        let weighed = |weight| RealSpec {
+            forwarding: Forwarding::DirectRouting,
+            weight,
+            upper_threshold: 0,
+            lower_threshold: 0,
+            tunnel: Tunnel::default(),
+        };
+        let mut effective = Model::new(plan::Options::default());
+        for change in
+            [Change::AddService { service, spec }, Change::AddReal { service, real, spec: weighed(0) }]
+        {
+            effective.apply(&change).expect("a change");
+        }
+        let edit = Change::EditReal { service, real, spec: RealSpec { upper_threshold: 9, ..weighed(5) } };
+        let mut declared = effective.clone();
+        assert_eq!(effective_change(&declared, &effective, &edit).as_deref(), Some(&edit));
+        declared.apply(&Change::SetDrain { service, real, drain: true }).expect("a change");
+        let without_work = RealSpec { upper_threshold: 9, ..weighed(0) };
+        assert_eq!(
+            effective_change(&declared, &effective, &edit).as_deref(),
+            Some(&Change::EditReal { service, real, spec: without_work })
+        );
+        // The same at the start of a daemon that finds no tables.
+        declared.apply(&edit).expect("a change");
+        let layout = Layout::new(abi::Limits::default());
+        let model = effective_at_start(&declared, &layout, &Tables::default(), false);
+        let entry = model.service(&service).and_then(|entry| entry.real(&real)).expect("a real server");
+        assert_eq!(entry.spec.weight, 0);
+    }
 }

@@ -42,8 +42,13 @@ impl HistoryFiles {
                 remove(&files.path(number))?;
             }
         }
-        if files.pending()?.is_some_and(|it| it.generation != generation) {
-            remove(&files.pending)?;
+        if let Some(pending) = files.pending()? {
+            if pending.generation > generation || pending.replaced_by.is_some_and(|it| it <= generation) {
+                remove(&files.pending)?;
+            } else if pending.replaced_by.is_some() {
+                // What was to replace it was never accepted.
+                write(&files.pending, &Pending { replaced_by: None, ..pending })?;
+            }
         }
         Ok(files)
     }
@@ -175,13 +180,25 @@ mod tests {
         assert_eq!((entries.len(), entries[0].generation), (RECORDS_MAX, 4));
         assert_eq!(files.get(3).expect("read").map(|it| it.entry.generation), None);
         assert_eq!(files.get(4).expect("read").and_then(|it| it.text).as_deref(), Some("# nothing"));
-        let pending = Pending { generation: 103, back_to: 102, deadline_ms: 9 };
+        let pending = Pending { generation: 103, back_to: 102, deadline_ms: 9, replaced_by: None };
         files.set_pending(Some(&pending)).expect("pending");
         std::fs::write(state.path().join("history/104.json.next"), "{").expect("write");
 
         let again = HistoryFiles::in_directory(state.path(), 103).expect("files");
         assert_eq!(again.pending().expect("pending"), Some(pending));
         assert_eq!(again.entries().expect("entries").len(), RECORDS_MAX);
+        // Killed while something was to replace it: after the record, and after the configuration.
+        let replaced = Pending { replaced_by: Some(104), ..pending };
+        again.set_pending(Some(&replaced)).expect("pending");
+        let earlier = HistoryFiles::in_directory(state.path(), 103).expect("files");
+        assert_eq!(earlier.pending().expect("pending"), Some(pending));
+        earlier.set_pending(Some(&replaced)).expect("pending");
+        let later = HistoryFiles::in_directory(state.path(), 104).expect("files");
+        assert_eq!(later.pending().expect("pending"), None);
+        // A change by hand is no confirmation.
+        later.set_pending(Some(&pending)).expect("pending");
+        let later = HistoryFiles::in_directory(state.path(), 105).expect("files");
+        assert_eq!(later.pending().expect("pending"), Some(pending));
         // Killed after the records and before the configuration.
         let earlier = HistoryFiles::in_directory(state.path(), 102).expect("files");
         assert_eq!(earlier.pending().expect("pending"), None);

@@ -166,7 +166,20 @@ fn what_is_not_confirmed_is_taken_back_even_by_the_next_daemon() {
         matches!(nothing, Err(ControlError::Refused(refusal)) if refusal.message == "there is nothing to confirm")
     );
 
+    // What replaces it without a question needs no confirmation of it.
     apply(&daemon, &ApplyRequest { confirm_s: Some(10), ..file(OLD) });
+    apply(&daemon, &file(NEW));
+    let history: History = daemon.get("/v1/history");
+    assert_eq!((history.pending, history.generation), (None, 4));
+
+    apply(&daemon, &ApplyRequest { confirm_s: Some(10), ..file(OLD) });
+    // Neither what is refused nor a change by hand confirms it.
+    let hopeless = file(&OLD.replace("\"rr\"", "\"fastest\""));
+    refused(&daemon, &hopeless);
+    let (service, real) = (support::service(), support::real(0));
+    assert_eq!(daemon.change(Change::SetDrain { service, real, drain: true }).refusals, [None]);
+    let history: History = daemon.get("/v1/history");
+    assert_eq!(history.pending.map(|it| (it.generation, it.back_to)), Some((5, 4)));
     let old = declared(&daemon);
     assert_eq!(wanted(&old), wanted(&before));
     daemon.signal(Signal::SIGKILL);
@@ -177,7 +190,7 @@ fn what_is_not_confirmed_is_taken_back_even_by_the_next_daemon() {
     assert_eq!(balanced(&daemon).len(), 4);
     let history: History = daemon.get("/v1/history");
     let last = history.entries.last().expect("entries");
-    assert!(last.source.starts_with("rollback to 2"), "{last:?}");
+    assert!(last.source.starts_with("rollback to 4"), "{last:?}");
     assert_eq!(history.pending, None);
 }
 

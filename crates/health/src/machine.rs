@@ -4,7 +4,7 @@ use crate::probes::{Order, Outcome, ProbeId, Probes};
 use crate::service::{Declared, Effect, Service};
 use api::{EventKind, HealthSpec, HealthView, RealId, ServiceId};
 use indexmap::IndexMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Something that happened, for the log of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,10 +88,12 @@ impl Machine {
 
     /// Takes what came of a probe.
     pub fn record(&mut self, id: ProbeId, outcome: Outcome, now_ms: u64) {
-        let users = self.probes.record(id, outcome, now_ms);
-        let services: BTreeSet<ServiceId> = users.into_iter().map(|(service, _)| service).collect();
-        for service in services {
-            self.judge(&service, now_ms);
+        for (id, real) in self.probes.record(id, outcome, now_ms) {
+            let Some(service) = self.services.get_mut(&id) else { continue };
+            let (happenings, effects) = (&mut self.happenings, &mut self.effects);
+            if service.judge_real(&real, &self.probes, now_ms, happenings, effects) {
+                self.wake_again(&id, now_ms);
+            }
         }
     }
 
@@ -109,7 +111,12 @@ impl Machine {
     fn judge(&mut self, id: &ServiceId, now_ms: u64) {
         let Some(service) = self.services.get_mut(id) else { return };
         service.judge(&self.probes, now_ms, &mut self.happenings, &mut self.effects);
-        match service.next_ms(now_ms) {
+        self.wake_again(id, now_ms);
+    }
+
+    /// Works out when something of a service changes by itself.
+    fn wake_again(&mut self, id: &ServiceId, now_ms: u64) {
+        match self.services.get(id).and_then(|service| service.next_ms(now_ms)) {
             Some(at) => drop(self.wake.insert(*id, at)),
             None => drop(self.wake.remove(id)),
         }

@@ -128,7 +128,8 @@ impl Probes {
         self.ids.insert(key, id);
         // All at once would be a burst to the network and make the first answers late.
         self.spread_ms = self.spread_ms.max(now_ms) + SPREAD_MS;
-        let first = self.spread_ms.min(now_ms + u64::from(rhythm.interval_ms));
+        // Round and round within the interval: what would come later must not come together at its end.
+        let first = now_ms + (self.spread_ms - now_ms) % u64::from(rhythm.interval_ms.max(1));
         self.due.push(Reverse((first, id)));
         id
     }

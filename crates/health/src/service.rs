@@ -125,30 +125,79 @@ impl Service {
         happenings: &mut Vec<Happening>,
         effects: &mut Vec<Effect>,
     ) {
-        let working = self.members.values().filter(|it| it.is_working()).count();
-        for member in self.members.values_mut() {
-            let others_work = working > usize::from(member.is_working());
-            if let Some((from, to)) = member.judge(probes, &self.spec, others_work, now_ms) {
-                // That nobody examines it is no news.
-                if to == Standing::Unchecked && from == Standing::Unknown {
-                    continue;
-                }
-                let what = EventKind::Standing { service: self.id, real: member.real, from, to };
-                happenings.push(Happening { what, cause: member.reason.clone() });
-            }
+        for index in 0..self.members.len() {
+            self.judge_member(index, probes, now_ms, happenings);
         }
         self.judge_pool(happenings);
         self.weigh(probes, now_ms, effects);
+        self.judge_fallback(happenings, effects);
+    }
+
+    /// The same after a result of one real server. Mostly it changes nothing, and then nobody else is looked at. Tells whether
+    /// it did change something.
+    pub(crate) fn judge_real(
+        &mut self,
+        real: &RealId,
+        probes: &Probes,
+        now_ms: u64,
+        happenings: &mut Vec<Happening>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(index) = self.members.get_index_of(real) else { return false };
+        let has_turned = self.judge_member(index, probes, now_ms, happenings);
+        let is_same = self.members.get_index(index).is_some_and(|(_, member)| {
+            !has_turned
+                && member.standing != Standing::Starting
+                && (!self.spec.adaptive || self.share(member, probes, now_ms) == Some(member.share))
+        });
+        if is_same {
+            return false;
+        }
+        self.judge_pool(happenings);
+        self.weigh(probes, now_ms, effects);
+        self.judge_fallback(happenings, effects);
+        true
+    }
+
+    /// Takes a real server's new standing. Tells whether it is another one.
+    fn judge_member(
+        &mut self,
+        index: usize,
+        probes: &Probes,
+        now_ms: u64,
+        happenings: &mut Vec<Happening>,
+    ) -> bool {
+        // Only who comes back asks for it.
+        let others_work = |members: &IndexMap<RealId, Member>| {
+            let works =
+                |(other, (_, member)): (usize, (&RealId, &Member))| other != index && member.is_working();
+            members.iter().enumerate().any(works)
+        };
+        let others_work = match self.members.get_index(index) {
+            Some((_, member)) if !member.is_working() => others_work(&self.members),
+            _ => true,
+        };
+        let Some((_, member)) = self.members.get_index_mut(index) else { return false };
+        let Some((from, to)) = member.judge(probes, &self.spec, others_work, now_ms) else { return false };
+        // That nobody examines it is no news.
+        if to != Standing::Unchecked || from != Standing::Unknown {
+            let what = EventKind::Standing { service: self.id, real: member.real, from, to };
+            happenings.push(Happening { what, cause: member.reason.clone() });
+        }
+        true
+    }
+
+    fn judge_fallback(&mut self, happenings: &mut Vec<Happening>, effects: &mut Vec<Effect>) {
         let is_empty = self.members.values().all(|it| it.given.unwrap_or(0) == 0);
         let fallback = is_empty && self.spec.fallback.is_some() && !self.members.is_empty();
-        if fallback != self.fallback {
-            self.fallback = fallback;
-            effects.push(Effect::Fallback { service: self.id, on: fallback });
-            let cause =
-                if fallback { "no real server may get work" } else { "a real server has the work again" };
-            let what = EventKind::Fallback { service: self.id, on: fallback };
-            happenings.push(Happening { what, cause: cause.to_owned() });
+        if fallback == self.fallback {
+            return;
         }
+        self.fallback = fallback;
+        effects.push(Effect::Fallback { service: self.id, on: fallback });
+        let cause = if fallback { "no real server may get work" } else { "a real server has the work again" };
+        let what = EventKind::Fallback { service: self.id, on: fallback };
+        happenings.push(Happening { what, cause: cause.to_owned() });
     }
 
     /// Whether so many failed that the checks are not believed.

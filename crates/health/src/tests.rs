@@ -347,3 +347,19 @@ fn failures_within_the_time_of_grace_do_not_count() {
     farm.pass(3_200);
     assert_eq!(farm.standing(1), Standing::Down);
 }
+
+#[test]
+fn first_probes_are_spread_over_the_interval_however_many_there_are() {
+    let mut machine = Machine::new(1);
+    let reals = (0..5000_u32).map(|number| DeclaredReal {
+        real: RealId { address: std::net::Ipv4Addr::from(0x0a00_0000 + number).into(), port: 80 },
+        spec: real_spec(1),
+        health: RealHealth::default(),
+        given: Some(0),
+    });
+    let declared = Declared { spec: checked(), reals: reals.collect() };
+    machine.declare(&service(), Some(&declared), 0);
+    let counts: Vec<usize> = (0..1000).map(|now_ms| machine.due(now_ms).len()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 5000, "all within the interval of a second");
+    assert!(counts.iter().all(|count| *count <= 5), "{:?}", counts.iter().max());
+}

@@ -59,6 +59,14 @@ pub fn persist(ctx: XdpContext) -> u32 {
     go_on(&ctx, onward)
 }
 
+/// A packet of no known flow to a service that does not serve everybody.
+#[xdp(frags)]
+pub fn admit(ctx: XdpContext) -> u32 {
+    let Some(work) = maps::work_in_place() else { return internal() };
+    let onward = forward::admit(&Maps::new(&ctx), work, now_ns());
+    go_on(&ctx, onward)
+}
+
 /// A packet of no known flow to a service whose scheduler remembers destinations.
 #[xdp(frags)]
 pub fn affinity(ctx: XdpContext) -> u32 {

@@ -1,13 +1,14 @@
 //! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
 
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX,
+    AccessKey, Address, Affinity, AffinityKey, Answers, Call, ClientKey, ClientLimits, Counters, Failure, Failures, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX,
     Real, Reply, Service, ServiceKey, Settings, Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS,
     Verdict, vip_filter_bit,
 };
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
@@ -34,6 +35,9 @@ static LOADS: Array<Load> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// When a connection to each real server last finished its handshake.
 #[map]
 static PROGRESS: Array<u64> = Array::with_max_entries(1, 0);
+/// What went wrong with each real server.
+#[map]
+static FAILURES: Array<Failures> = Array::with_max_entries(1, 0);
 #[map]
 static CURSORS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
@@ -59,6 +63,15 @@ static FRAGMENTS: LruHashMap<FlowKey, Fragment> = LruHashMap::with_max_entries(1
 static TEMPLATES: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
 #[map]
 static AFFINITIES: LruHashMap<AffinityKey, Affinity> = LruHashMap::with_max_entries(1, 0);
+/// Networks that services let in or keep out. A trie of the kernel takes memory only as it fills.
+#[map]
+static ACCESS: LpmTrie<[u32; 5], u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static CLIENT_LIMITS: Array<ClientLimits> = Array::with_max_entries(1, 0);
+#[map]
+static CLIENT_CONNECTIONS: LruHashMap<ClientKey, i32> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static CLIENT_RATES: LruHashMap<ClientKey, u64> = LruHashMap::with_max_entries(1, 0);
 /// Takes memory only as calls come: most directors have none.
 #[map]
 static CALLS: HashMap<FlowKey, Call> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
@@ -294,6 +307,55 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn access(&self, key: &AccessKey) -> u32 {
+        // SAFETY: both are a length and five words in the same order, and the pointer lives as long as `key`.
+        let key = unsafe { &*(&raw const *key).cast::<Key<[u32; 5]>>() };
+        ACCESS.get(key).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn client_limits(&self, service: u32) -> ClientLimits {
+        CLIENT_LIMITS.get(service).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn client_connections(&self, key: &ClientKey) -> i32 {
+        // SAFETY: one aligned word of a map value that lives until the program ends.
+        CLIENT_CONNECTIONS.get_ptr(key).map_or(0, |count| unsafe { *count })
+    }
+
+    #[inline(always)]
+    fn add_client_connection(&self, key: &ClientKey) {
+        let Some(count) = CLIENT_CONNECTIONS.get_ptr_mut(key) else {
+            // Where the kernel refuses or another CPU was first, the sweep counts it.
+            let _ = CLIENT_CONNECTIONS.insert(key, &1, u64::from(BPF_NOEXIST));
+            return;
+        };
+        // SAFETY: as for `add_load`.
+        unsafe { atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(count, 1) };
+    }
+
+    #[inline(always)]
+    fn end_client_connection(&self, key: &ClientKey) {
+        if let Some(count) = CLIENT_CONNECTIONS.get_ptr_mut(key) {
+            // SAFETY: as for `add_load`.
+            unsafe { atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(count, -1) };
+        }
+    }
+
+    #[inline(always)]
+    fn client_due_ns(&self, key: &ClientKey) -> u64 {
+        // SAFETY: as for `client_connections`.
+        CLIENT_RATES.get_ptr(key).map_or(0, |due| unsafe { *due })
+    }
+
+    #[inline(always)]
+    fn set_client_due_ns(&self, key: &ClientKey, due_ns: u64) {
+        // The kernel gives up an old entry for it. Where it refuses, the client has one flow more.
+        let _ = CLIENT_RATES.insert(key, &due_ns, 0);
+    }
+
+    #[inline(always)]
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
         // SAFETY: as for `flow`: two writes may be mixed, and what comes of that is checked like any old entry.
         AFFINITIES.get_ptr(key).map(|entry| unsafe { *entry })
@@ -361,6 +423,20 @@ impl Tables for Maps {
         if let Some(load) = LOADS.get_ptr_mut(index) {
             // SAFETY: one aligned word; the last writer is right, and the sweep repairs a race.
             unsafe { (*load).overloaded = overloaded as u32 };
+        }
+    }
+
+    #[inline(always)]
+    fn count_failure(&self, index: u32, failure: Failure) {
+        let Some(failures) = FAILURES.get_ptr_mut(index) else { return };
+        // SAFETY: as for `add_load`.
+        unsafe {
+            let place = match failure {
+                Failure::Unanswered => &raw mut (*failures).unanswered,
+                Failure::Refused => &raw mut (*failures).refused,
+                Failure::Unreachable => &raw mut (*failures).unreachable,
+            };
+            atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(place, 1);
         }
     }
 

@@ -19,6 +19,32 @@ pub struct Counters {
     pub out_bytes: u64,
 }
 
+/// What the packet path saw go wrong with one real server; one shared array, changed with atomic adds. Each goes round at
+/// its highest, so a difference of two readings is right as long as fewer came in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Failures {
+    /// SYNs that a client repeated, while the real server got on with no other connection either.
+    pub unanswered: u32,
+    /// Connections that it reset instead of opening; seen of masqueraded ones only.
+    pub refused: u32,
+    /// ICMP errors that said it cannot be reached; seen of masqueraded and tunnelled ones only.
+    pub unreachable: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// One of the [`Failures`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A SYN repeated in vain.
+    Unanswered,
+    /// A connection reset instead of opened.
+    Refused,
+    /// An ICMP error: it cannot be reached.
+    Unreachable,
+}
+
 /// Flows of one real server now; one shared array, changed with atomic adds by the packet path and
 /// corrected by the sweep. Signed, because a correction and an add may cross.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -71,3 +97,4 @@ impl Load {
 
 const _: () = assert!(size_of::<Counters>() == 40);
 const _: () = assert!(size_of::<Load>() == 16);
+const _: () = assert!(size_of::<Failures>() == 16);

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod admission;
 mod affinity;
 mod call;
 mod counters;
@@ -22,9 +23,12 @@ mod settings;
 mod verdict;
 
 pub use address::Address;
+pub use admission::{
+    ACCESS_ALLOW, ACCESS_BITS, ACCESS_DENY, ACCESS_SERVICE_BITS, AccessKey, ClientKey, ClientLimits,
+};
 pub use affinity::{Affinity, AffinityKey, REPLICAS_MAX};
 pub use call::{CALL_ID_BYTES_MAX, Call, SIP_BYTES_MAX, SipScratch};
-pub use counters::{Counters, Load};
+pub use counters::{Counters, Failure, Failures, Load};
 pub use flow::{
     FLOW_ASSURED, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT,
     FLOW_OVERFLOW, FLOW_TEMPLATE, FLOW_TRANSLATED, FRAGMENT_PLAIN, FRAGMENT_REPLY, FRAGMENT_SOURCE,
@@ -40,8 +44,8 @@ pub use real::{
 pub use service::{
     SCHEDULER_DH, SCHEDULER_FO, SCHEDULER_LBLC, SCHEDULER_LBLCR, SCHEDULER_LC, SCHEDULER_MH, SCHEDULER_NONE,
     SCHEDULER_NQ, SCHEDULER_OVF, SCHEDULER_RR, SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_TWOS, SCHEDULER_WLC,
-    SCHEDULER_WRR, SERVICE_EXACT, SERVICE_FALLBACK, SERVICE_ONE_PACKET, SERVICE_PORT, SERVICE_SIP,
-    SERVICE_THRESHOLDS, Service, ServiceKey, Slot, Span,
+    SCHEDULER_WRR, SERVICE_ADMITS, SERVICE_ALLOWS, SERVICE_EXACT, SERVICE_FALLBACK, SERVICE_ONE_PACKET,
+    SERVICE_PORT, SERVICE_SIP, SERVICE_THRESHOLDS, Service, ServiceKey, Slot, Span,
 };
 pub use settings::{
     Answers, SCTP_STATES, SETTING_FTP, SETTING_PORT_ZERO, SOURCE_PORTS, SYSCTL_CACHE_BYPASS,
@@ -51,7 +55,7 @@ pub use settings::{
 pub use verdict::{VERDICTS_MAX, Verdict};
 
 /// Version of everything in this crate. Pinned maps of another version are not adopted.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Protocol numbers (IANA) that the packet path knows.
 pub mod protocol {

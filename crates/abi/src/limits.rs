@@ -21,6 +21,10 @@ pub struct Limits {
     pub fragments_max: u32,
     /// Destination addresses whose real servers are remembered (`lblc`, `lblcr`); the least recently used one goes.
     pub affinities_max: u32,
+    /// Networks that services let in or keep out, over all services.
+    pub networks_max: u32,
+    /// Clients of services with limits for each client; the least recently used one is forgotten.
+    pub clients_max: u32,
 }
 
 impl Default for Limits {
@@ -34,6 +38,8 @@ impl Default for Limits {
             templates_max: 131_072,
             fragments_max: 16_384,
             affinities_max: 16_384,
+            networks_max: 65_536,
+            clients_max: 65_536,
         }
     }
 }

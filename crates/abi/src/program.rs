@@ -41,6 +41,8 @@ pub enum Program {
     Affinity = 16,
     /// Translates a later piece of what a masqueraded real server sends back.
     ReplyPiece = 17,
+    /// Looks whether a client may open a flow to a service that does not serve everybody.
+    Admit = 18,
 }
 
 /// Places of the tail-call table.
@@ -48,7 +50,7 @@ pub const PROGRAMS_MAX: u32 = 32;
 
 impl Program {
     /// Every program behind the entry.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Schedule,
         Self::Answer,
         Self::Masquerade,
@@ -67,6 +69,7 @@ impl Program {
         Self::Assure,
         Self::Affinity,
         Self::ReplyPiece,
+        Self::Admit,
     ];
 
     /// Its place in the tail-call table.
@@ -98,6 +101,7 @@ impl Program {
             Self::Assure => "assure",
             Self::Affinity => "affinity",
             Self::ReplyPiece => "reply_piece",
+            Self::Admit => "admit",
         }
     }
 }

@@ -37,8 +37,8 @@ pub struct Real {
     pub tunnel_flags: u8,
     /// UDP port of a GUE tunnel, network order.
     pub tunnel_port_be: u16,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 if its service limits the connections of each client, so that their ends are counted.
+    pub counts_clients: u32,
     /// The director's own address on the way to it: source of tunnel headers, and of translated packets.
     pub source: Address,
     /// Zero.

@@ -105,6 +105,10 @@ pub const SERVICE_THRESHOLDS: u16 = 8;
 pub const SERVICE_SIP: u16 = 16;
 /// The hash schedulers place clients exactly as IPVS does, by its constant keys, and not by the director's secret.
 pub const SERVICE_EXACT: u16 = 32;
+/// Not every client may open any number of flows to it: [`crate::AccessKey`], [`crate::ClientLimits`].
+pub const SERVICE_ADMITS: u16 = 64;
+/// Beside: only clients that are let in by name.
+pub const SERVICE_ALLOWS: u16 = 128;
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 const _: () = assert!(size_of::<Slot>() == 8);

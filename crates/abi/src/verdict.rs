@@ -101,6 +101,12 @@ pub enum Verdict {
     AnswerTooBig = 50,
     /// The flow's real server was deleted: answered with a TCP reset.
     AnswerReset = 52,
+    /// The service does not serve this client.
+    DropDenied = 56,
+    /// The client opens more flows a second than the service lets it.
+    DropClientRate = 57,
+    /// The client has as many connections as the service lets it have.
+    DropClientConnections = 58,
 }
 
 /// Size of the verdict counter array; a power of two, so that an index can be masked.
@@ -108,7 +114,7 @@ pub const VERDICTS_MAX: u32 = 64;
 
 impl Verdict {
     /// Every verdict, by number.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 48] = [
         Self::ForwardKnown,
         Self::ForwardNew,
         Self::ForwardTableFull,
@@ -154,6 +160,9 @@ impl Verdict {
         Self::AnswerPortUnreachable,
         Self::AnswerTooBig,
         Self::AnswerReset,
+        Self::DropDenied,
+        Self::DropClientRate,
+        Self::DropClientConnections,
     ];
 
     /// The stable number.
@@ -224,7 +233,7 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn is_answer(self) -> bool {
-        self.number() >= 48
+        self.number() >= 48 && self.number() < 56
     }
 
     /// The stable name, as metrics and cases write it.
@@ -276,6 +285,9 @@ impl Verdict {
             Self::AnswerTooBig => "answer_too_big",
             Self::DropRate => "drop_rate",
             Self::AnswerReset => "answer_reset",
+            Self::DropDenied => "drop_denied",
+            Self::DropClientRate => "drop_client_rate",
+            Self::DropClientConnections => "drop_client_connections",
         }
     }
 
@@ -346,6 +358,13 @@ impl Verdict {
                 "longer than the way to the real server allows: answered with ICMP fragmentation needed or packet too big"
             }
             Self::AnswerReset => "the flow's real server was deleted: the client got a TCP reset",
+            Self::DropDenied => "the service does not serve this client: see its `allow' and `deny'",
+            Self::DropClientRate => {
+                "the client opens more flows a second than the service's `rate_per_client' lets it"
+            }
+            Self::DropClientConnections => {
+                "the client has as many connections as the service's `connections_per_client' lets it have"
+            }
         }
     }
 }

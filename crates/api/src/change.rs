@@ -1,5 +1,6 @@
 //! Requests that change the model, and what became of them.
 
+use crate::admission::Admission;
 use crate::health::{HealthSpec, RealHealth};
 use crate::mark::MarkMatch;
 use crate::policy::PolicyChoices;
@@ -107,6 +108,13 @@ pub enum Change {
         real: RealId,
         /// What.
         health: RealHealth,
+    },
+    /// Who may open connections to a service, and how many; the default: everybody, any number.
+    SetAdmission {
+        /// Which.
+        service: ServiceId,
+        /// Who.
+        admission: Admission,
     },
     /// Whether a real server is to get no new work, or again.
     SetDrain {

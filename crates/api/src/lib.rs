@@ -25,6 +25,7 @@
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
+mod admission;
 mod apply;
 mod change;
 mod check;
@@ -38,6 +39,7 @@ mod service;
 mod setting;
 mod view;
 
+pub use admission::Admission;
 pub use apply::{
     Applied, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine, RollbackRequest,
 };

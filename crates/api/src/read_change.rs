@@ -4,6 +4,7 @@
 //! Here a tag that comes first, as everybody writes it, says at once what the fields are: a restore of 100,000 services
 //! spends most of its reading on nothing else. One that comes later is read as before.
 
+use crate::admission::Admission;
 use crate::change::{Change, Timeouts};
 use crate::health::{HealthSpec, RealHealth};
 use crate::mark::MarkMatch;
@@ -80,6 +81,10 @@ enum Variants {
         service: ServiceId,
         real: RealId,
         health: RealHealth,
+    },
+    SetAdmission {
+        service: ServiceId,
+        admission: Admission,
     },
     SetDrain {
         service: ServiceId,

@@ -159,7 +159,7 @@ pub struct Service {
     may drain_time: Millis<0, DAY_MS>,
     /// Weights follow the load that checks of type `load` or `program` report.
     may adaptive: bool,
-    /// What the packet path sees of a server counts too. Not in this release: refused.
+    /// What the packet path sees of a server counts too.
     may passive: Passive,
     /// As in `[policy]`, for this service.
     may gone: Gone,
@@ -169,14 +169,14 @@ pub struct Service {
     may source_nat: bool,
     /// As in `[policy]`, for this service.
     may placement: Placement,
-    /// Only these clients are served. Refused: this release cannot enforce it.
+    /// Only these clients are served. Of two networks that a client is in, here or in `deny`, the narrower one decides.
     may allow: Many<Network>,
-    /// These clients are not served. Refused: this release cannot enforce it.
+    /// These clients are not served.
     may deny: Many<Network>,
-    /// Connections of one client at a time. Refused: this release cannot enforce it.
+    /// Connections of one client at a time. A client is an IPv4 address, or an IPv6 network of 64 bits.
     may connections_per_client: Int<1, INT_MAX>,
-    /// New connections of one client per second. Refused: this release cannot enforce it.
-    may rate_per_client: Int<1, INT_MAX>,
+    /// New connections of one client a second; a second's worth may come at once.
+    may rate_per_client: Int<1, 1_000_000>,
 }}
 
 record! { "a server of a service"

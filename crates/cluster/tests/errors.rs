@@ -191,12 +191,18 @@ fn what_must_be_there_is_missed() {
 }
 
 #[test]
-fn what_this_release_cannot_do_is_an_error() {
-    let text = format!("{GOOD}allow = [\"10.0.0.0/8\", \"2001:db8::/32\"]\nrate_per_client = 10\n");
-    let not = "the packet path of this release cannot enforce it; leave it out, and hold such clients off before the director";
+fn clients_that_cannot_be_limited_and_what_this_release_cannot_do() {
     check(
-        &text,
-        &[&format!("6:9: error: `allow': {not}"), &format!("7:19: error: `rate_per_client': {not}")],
+        &format!("{GOOD}allow = [\"10.0.0.0/8\", \"2001:db8::/32\"]\ndeny = \"10.0.0.0/8\"\n"),
+        &["7:8: error: TCP 192.0.2.10:80: the network 10.0.0.0/8 is named twice in `allow' and `deny'"],
+    );
+    let limited = GOOD.replace("tcp/80", "udp/53");
+    check(
+        &format!("{limited}one_packet = true\nconnections_per_client = 3\n"),
+        &[
+            "7:26: error: UDP 192.0.2.10:53: connections_per_client cannot be kept where each packet is scheduled for itself \
+             (one-packet): use rate_per_client",
+        ],
     );
     check(
         &format!("{GOOD}deny = \"10.0.0.1/8\"\nconnections_per_client = 0\n"),
@@ -266,12 +272,12 @@ fn a_fallback_is_no_server_of_its_service() {
 #[test]
 fn what_is_wrong_with_health_stands_where_it_was_said() {
     let text = format!(
-        "{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 50 }}\n[check.way]\ntype = \"path\"\n"
+        "{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 0 }}\n[check.way]\ntype = \"path\"\n"
     );
     check(
         &text,
         &[
-            "7:11: error: TCP 192.0.2.10:80: `passive' is not in this release: the packet path does not count it for each real server yet",
+            "7:41: error: found `0', expected a whole number, 1 to 100",
             "8:8: error: path checks are not in this release: use one of another kind",
         ],
     );

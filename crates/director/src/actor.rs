@@ -6,6 +6,7 @@
 use crate::events::Log;
 use crate::health::{Health, effective_at_start, effective_change};
 use crate::history::HistoryFiles;
+use crate::passive::Seen;
 use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
@@ -77,6 +78,8 @@ pub(crate) struct Director {
     pub(crate) generation: u64,
     pub(crate) statistics: Statistics,
     pub(crate) sweep: Sweep,
+    /// What the packet path saw go wrong when last looked at.
+    pub(crate) seen: Seen,
     pub(crate) started: Instant,
     pub(crate) adopted: bool,
     /// What the kernel has now.
@@ -125,6 +128,7 @@ impl Director {
             generation,
             statistics: Statistics::default(),
             sweep: Sweep::default(),
+            seen: Seen::new(),
             started: Instant::now(),
             adopted,
             tables,

@@ -15,6 +15,8 @@ const LIMITS: Limits = Limits {
     templates_max: 64,
     fragments_max: 1024,
     affinities_max: 64,
+    networks_max: 64,
+    clients_max: 64,
 };
 const SECOND_NS: u64 = 1_000_000_000;
 

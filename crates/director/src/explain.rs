@@ -7,8 +7,8 @@ use crate::actor::Director;
 use crate::connections::{protocol_name, state_name};
 use crate::convert::{address, ip, socket};
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Reply, Service, ServiceKey,
-    Settings, Slot, Verdict, protocol,
+    AccessKey, Address, Affinity, AffinityKey, Answers, ClientKey, ClientLimits, Failure, Flow, FlowKey,
+    Fragment, Load, Real, Reply, Service, ServiceKey, Settings, Slot, Verdict, protocol,
 };
 use api::{ExplainRequest, Explanation, Refusal, RefusalKind};
 use forward::tables::{Route, SCAN_MAX, Scan};
@@ -376,6 +376,39 @@ impl forward::Tables for Live<'_> {
         }
         found
     }
+
+    fn access(&self, key: &AccessKey) -> u32 {
+        let found = self.read(self.maps.access.get(key)).unwrap_or_default();
+        let client = ip(&key.address);
+        self.note(match found {
+            0 => format!("{client} is in no network that the service names"),
+            abi::ACCESS_DENY => format!("{client} is in a network that the service denies"),
+            _ => format!("{client} is in a network that the service allows"),
+        });
+        found
+    }
+
+    fn client_limits(&self, service: u32) -> ClientLimits {
+        self.read(self.maps.client_limits.get(service)).unwrap_or_default()
+    }
+
+    fn client_connections(&self, key: &ClientKey) -> i32 {
+        let count = self.read(self.maps.client_connections.get(key)).unwrap_or_default();
+        self.note(format!("the client has {count} connections"));
+        count
+    }
+
+    fn add_client_connection(&self, _key: &ClientKey) {}
+
+    fn end_client_connection(&self, _key: &ClientKey) {}
+
+    fn client_due_ns(&self, key: &ClientKey) -> u64 {
+        self.read(self.maps.client_rates.get(key)).unwrap_or_default()
+    }
+
+    fn set_client_due_ns(&self, _key: &ClientKey, _due_ns: u64) {}
+
+    fn count_failure(&self, _index: u32, _failure: Failure) {}
 
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
         let found = self.read(self.maps.affinities.get(key));

@@ -97,8 +97,14 @@ impl Director {
         self.health.machine.view(self.health.now_ms())
     }
 
+    /// What the packet path saw of a real server; [`Self::obey_health`] does what follows.
+    pub(crate) fn observe(&mut self, service: &ServiceId, real: &RealId, flows: u32, failed: u32) {
+        let now_ms = self.health.now_ms();
+        self.health.machine.observe(service, real, flows, failed, now_ms);
+    }
+
     /// Does what the machine asks for.
-    fn obey_health(&mut self) {
+    pub(crate) fn obey_health(&mut self) {
         for happening in self.health.machine.take_happenings() {
             self.events.add(happening.what, happening.cause);
         }

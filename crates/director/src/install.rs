@@ -2,7 +2,7 @@
 
 use crate::actor::{ActorError, Director, log_error};
 use crate::tables::{self, runs};
-use abi::{AffinityKey, Counters, REAL_AVAILABLE, Real, Verdict};
+use abi::{AffinityKey, Counters, Failures, REAL_AVAILABLE, Real, Verdict};
 use forward::schedule::affinity::is_affine;
 use kernel::TableError;
 use plan::{Compiled, Cursors, Recompiled, TableChange, Touched, compile, diff, recompile};
@@ -188,6 +188,7 @@ impl Director {
                 maps.counters.put_sum(index, &Counters::default())?;
             }
             maps.progress.put_range(start, &vec![0; len as usize])?;
+            maps.failures.put_range(start, &vec![Failures::default(); len as usize])?;
             maps.loads.clear_range(start, len)?;
         }
         Ok(())

@@ -16,6 +16,7 @@
 
 mod actor;
 mod apply;
+mod clients;
 mod connections;
 mod convert;
 mod events;
@@ -31,6 +32,7 @@ mod masquerade_tests;
 mod messages;
 mod metrics;
 mod options;
+mod passive;
 #[cfg(test)]
 mod persistence_tests;
 mod probing;

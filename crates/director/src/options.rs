@@ -73,6 +73,12 @@ pub struct LimitOptions {
     /// Most destination addresses that lblc and lblcr remember over all services; beyond it the least recently used goes.
     #[arg(long, value_name = "N", default_value_t = Limits::default().affinities_max, value_parser = at_least_one())]
     pub affinities_max: u32,
+    /// Most networks that services allow or deny, over all services.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().networks_max, value_parser = at_least_one())]
+    pub networks_max: u32,
+    /// Most clients of services with limits for each client; beyond it the least recently used one is forgotten.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().clients_max, value_parser = at_least_one())]
+    pub clients_max: u32,
 }
 
 fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
@@ -90,6 +96,8 @@ impl From<LimitOptions> for Limits {
             templates_max: options.templates_max,
             fragments_max: options.fragments_max,
             affinities_max: options.affinities_max,
+            networks_max: options.networks_max,
+            clients_max: options.clients_max,
         }
     }
 }
@@ -105,6 +113,8 @@ impl From<Limits> for LimitOptions {
             templates_max: limits.templates_max,
             fragments_max: limits.fragments_max,
             affinities_max: limits.affinities_max,
+            networks_max: limits.networks_max,
+            clients_max: limits.clients_max,
         }
     }
 }

@@ -22,6 +22,8 @@ const LIMITS: Limits = Limits {
     templates_max: 64,
     fragments_max: 1024,
     affinities_max: 64,
+    networks_max: 64,
+    clients_max: 64,
 };
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 const CALL_ID: &str = "3848276298220188511@atlanta.example.com";

@@ -60,7 +60,7 @@ fn each(a: Load, b: Load, with: fn(i32, i32) -> i32) -> Load {
 }
 
 /// The part of two differences that both have.
-fn agreed(a: i32, b: i32) -> i32 {
+pub(crate) fn agreed(a: i32, b: i32) -> i32 {
     match (a.signum(), b.signum()) {
         (1, 1) => a.min(b),
         (-1, -1) => a.max(b),

@@ -321,6 +321,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
                 if let Err(error) = director.run_statistics() {
                     log_error("counters not read", &error);
                 }
+                director.watch_failures();
                 director.watch_trial();
             }
         }

@@ -4,6 +4,7 @@
 //! An entry is read and removed while packets may revive it. So the removal returns what was removed, and a flow that
 //! was revived in between is put back.
 
+use crate::clients::Clients;
 use crate::recount::Recount;
 use crate::replies;
 use crate::templates::{Controls, Fate};
@@ -45,6 +46,7 @@ enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     recount: Recount,
+    clients: Clients,
     controls: Controls,
     /// Of the tables that `controls` was told the services of.
     version: Option<u64>,
@@ -185,6 +187,9 @@ impl Sweep {
             }
             Phase::EmbryonicReplies | Phase::Replies => return,
         }
+        if let Some(real) = at.tables.reals.get(&flow.real).filter(|real| real.counts_clients != 0) {
+            self.clients.count(real.service, key, flow);
+        }
         self.controls.see(key, flow, at.service_of(flow));
     }
 
@@ -201,6 +206,10 @@ impl Sweep {
         for (real, repair) in &repairs {
             maps.loads.add(*real, *repair)?;
             recover(maps, tables, *real)?;
+        }
+        let limits = |service| tables.client_limits.get(&service).is_some_and(|it| it.connections != 0);
+        if tables.client_limits.values().any(|it| it.connections != 0) {
+            self.clients.finish(&maps.client_connections, limits)?;
         }
         Ok(Pass { idle, repaired: repairs.len() })
     }

@@ -1,6 +1,6 @@
 //! Between the tables as values (`plan`) and the maps in the kernel.
 
-use abi::Real;
+use abi::{ClientLimits, Real};
 use kernel::{TableError, Tables as Maps};
 use plan::{Cursors, TableChange, Tables};
 use std::mem::discriminant;
@@ -10,7 +10,8 @@ const RUN_MAX: usize = 4096;
 /// Entries read one by one at most; more of them are read as the range they are in.
 const SINGLE_MAX: usize = 64;
 
-/// Reads what a former daemon left: services, the slots they point at, real servers, settings, VIP filter, cursors.
+/// Reads what a former daemon left: services, the slots they point at, real servers, who is let in, settings, filters,
+/// cursors.
 pub(crate) fn read(maps: &Maps) -> Result<(Tables, Cursors), TableError> {
     let mut tables = Tables::default();
     if let Some(settings) = maps.settings.get(0)? {
@@ -29,6 +30,9 @@ pub(crate) fn read(maps: &Maps) -> Result<(Tables, Cursors), TableError> {
         let words = filter.get_range(0, filter.capacity())?;
         Ok((0..).zip(words).filter(|(_, word)| *word != 0).collect())
     };
+    tables.access = maps.access.entries()?.into_iter().collect();
+    let limits = maps.client_limits.get_range(0, maps.client_limits.capacity())?;
+    tables.client_limits = (0..).zip(limits).filter(|(_, it)| *it != ClientLimits::default()).collect();
     tables.vip_filter = words(&maps.vip_filter)?;
     tables.masquerade_filter = words(&maps.masquerade_filter)?;
     let cursors = (0..).zip(maps.cursors.get_range(0, maps.cursors.capacity())?);
@@ -95,7 +99,8 @@ pub(crate) fn apply(
 fn apply_run(maps: &Maps, run: &[TableChange]) -> Result<(), TableError> {
     let (mut reals, mut slots, mut services) = (Rows::default(), Rows::default(), Rows::default());
     let (mut vips, mut masqueraded) = (Rows::default(), Rows::default());
-    let mut gone = Vec::new();
+    let (mut access, mut limits) = (Rows::default(), Rows::default());
+    let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
     for change in run {
         match *change {
             TableChange::PutSettings(ref settings) => maps.settings.put(0, settings)?,
@@ -106,6 +111,10 @@ fn apply_run(maps: &Maps, run: &[TableChange]) -> Result<(), TableError> {
             TableChange::RemoveSlot(_) => {}
             TableChange::PutService(key, service) => services.push(key, service),
             TableChange::RemoveService(key) => gone.push(key),
+            TableChange::PutAccess(key, value) => access.push(key, value),
+            TableChange::RemoveAccess(key) => forgotten.push(key),
+            TableChange::PutClientLimits(index, value) => limits.push(index, value),
+            TableChange::RemoveClientLimits(index) => limits.push(index, ClientLimits::default()),
             TableChange::PutVipFilter(word, bits) => vips.push(word, bits),
             TableChange::RemoveVipFilter(word) => vips.push(word, 0),
             TableChange::PutMasqueradeFilter(word, bits) => masqueraded.push(word, bits),
@@ -114,6 +123,9 @@ fn apply_run(maps: &Maps, run: &[TableChange]) -> Result<(), TableError> {
     }
     maps.reals.put_batch(&reals.keys, &reals.values)?;
     maps.slots.put_batch(&slots.keys, &slots.values)?;
+    maps.access.put_all(&access.keys, &access.values)?;
+    maps.access.delete_all(&forgotten)?;
+    maps.client_limits.put_batch(&limits.keys, &limits.values)?;
     maps.services.put_batch(&services.keys, &services.values)?;
     maps.vip_filter.put_batch(&vips.keys, &vips.values)?;
     maps.masquerade_filter.put_batch(&masqueraded.keys, &masqueraded.values)?;

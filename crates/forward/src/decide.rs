@@ -3,13 +3,13 @@
 use crate::packet::{Unserved, Work};
 use crate::tables::Tables;
 use crate::{
-    answer, assure, call, enter, error, fragment, masquerade, place, place_affine, place_persistent, related,
-    reply, reply_piece, reset, sctp, source, track, tunnel, unwrap,
+    admit, answer, assure, call, enter, error, fragment, masquerade, place, place_affine, place_persistent,
+    related, reply, reply_piece, reset, sctp, source, track, tunnel, unwrap,
 };
 use abi::{Program, Verdict};
 
 /// Most programs that one packet goes through.
-const PROGRAMS_IN_A_ROW_MAX: usize = 12;
+const PROGRAMS_IN_A_ROW_MAX: usize = 14;
 
 /// What became of a packet, and where a forwarded one leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +140,7 @@ fn run<B: crate::Resize, T: Tables>(
         Program::Call => (call(&bytes, tables, &work), bytes),
         Program::Persist => (place_persistent(tables, &mut work, now_ns).with(work), bytes),
         Program::Assure => (assure(&mut bytes, tables, &work), bytes),
+        Program::Admit => (admit(tables, &mut work, now_ns).with(work), bytes),
         Program::Affinity => (place_affine(tables, &mut work, now_ns).with(work), bytes),
     }
 }

@@ -1,5 +1,6 @@
 //! The entry: reads a packet, and serves it if its flow is known.
 
+use crate::admit;
 use crate::decide::{Onward, Outcome, Step};
 use crate::deliver::{send_as_it_is, send_translated};
 use crate::fate::{self, Fate};
@@ -144,6 +145,9 @@ fn known<B: Bytes, T: Tables, const ENTRY: bool>(
     advance::<ENTRY>(&mut flow, work, settings, now_ns);
     if (flow.flags ^ before.flags) & FLOW_INACTIVE != 0 {
         tables.add_load(flow.real, shift(&flow));
+        if real.counts_clients != 0 && flow.flags & FLOW_INACTIVE != 0 {
+            admit::end(tables, real.service, &work.key.client);
+        }
     }
     let mut verdict = Verdict::ForwardKnown;
     let mut assures = false;

@@ -12,8 +12,8 @@ use crate::packet::{MARK_FROM_SERVER, TRANSLATE_KEEPS_PORT, Unserved, Work, has_
 use crate::reply::{Found, find, next_hop, turned};
 use crate::rewrite;
 use crate::tables::Tables;
-use abi::{FlowKey, Program, REAL_AVAILABLE, Verdict, protocol};
-use wire::{Bytes, ipv4, ipv6};
+use abi::{Failure, FlowKey, Program, REAL_AVAILABLE, Verdict, protocol};
+use wire::{Bytes, icmp, ipv4, ipv6};
 
 /// Translates an ICMP error: to the real server if one was found for it, else to the client if it is about a request.
 #[inline(always)]
@@ -77,12 +77,26 @@ fn send<B: Bytes, T: Tables>(
         protocol: icmp_of(&found.key),
         ..FlowKey::default()
     };
+    let [kind, code] = bytes.get::<2>(work.l4()).map_err(truncated)?;
+    if is_unreachable(&found.key, kind, code) {
+        tables.count_failure(found.flow.real, Failure::Unreachable);
+    }
     let (ifindex, macs) = next_hop(tables, bytes.ingress(), &outer, work, &found.way)?;
     rewrite::translate_error(bytes, work, &outer, &found.key, macs).map_err(truncated)?;
     if tables.real(found.flow.real).is_some_and(|real| real.flags & REAL_AVAILABLE != 0) {
         tables.count_out(found.flow.real, work.ip_len);
     }
     Ok(Outcome::leave(tables, Verdict::ForwardError, ifindex))
+}
+
+/// Whether an ICMP error about a packet of this flow says that it cannot be delivered, whatever its size.
+#[inline(always)]
+pub(crate) fn is_unreachable(key: &FlowKey, kind: u8, code: u8) -> bool {
+    if key.virtual_address.is_v4() {
+        kind == icmp::UNREACHABLE && code != icmp::FRAGMENTATION_NEEDED
+    } else {
+        kind == icmp::V6_UNREACHABLE
+    }
 }
 
 /// The addresses that the error goes between.

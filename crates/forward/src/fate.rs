@@ -9,8 +9,8 @@ use crate::sctp_state;
 use crate::tables::Tables;
 use crate::tcp_state;
 use abi::{
-    FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_NO_OUTPUT, Flow, REAL_AVAILABLE, REAL_GONE_KEEP, REAL_GONE_RESET,
-    REAL_RESCUE, Real, SYSCTL_EXPIRE_NODEST_CONN, Settings, TcpState,
+    FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_NO_OUTPUT, Failure, Flow, REAL_AVAILABLE, REAL_GONE_KEEP,
+    REAL_GONE_RESET, REAL_RESCUE, Real, SYSCTL_EXPIRE_NODEST_CONN, Settings, TcpState,
 };
 use wire::tcp::RST;
 
@@ -59,8 +59,12 @@ pub fn of<T: Tables, const ENTRY: bool>(
     if (expire_nodest && real.weight == 0) || is_reusable(settings.sysctls.conn_reuse_mode, flow) {
         return Fate::Over;
     }
-    if real.flags & REAL_RESCUE != 0 && is_lost(tables, settings, flow, now_ns) {
-        return Fate::Rescued;
+    if is_unanswered(tables, settings, flow, now_ns) {
+        tables.count_failure(flow.real, Failure::Unanswered);
+        // One under a template would come back to the same real server.
+        if real.flags & REAL_RESCUE != 0 && flow.flags & FLOW_CONTROLLED == 0 {
+            return Fate::Rescued;
+        }
     }
     Fate::Goes
 }
@@ -108,9 +112,9 @@ fn is_reusable(mode: u32, flow: &Flow) -> bool {
 /// other since the SYN before. Where it did with another, the loss was the network's, and the SYN goes to the same real
 /// server again: it may have answered, and a client that got two answers would reset the connection.
 #[inline(always)]
-fn is_lost<T: Tables>(tables: &T, settings: &Settings, flow: &Flow, now_ns: u64) -> bool {
+fn is_unanswered<T: Tables>(tables: &T, settings: &Settings, flow: &Flow, now_ns: u64) -> bool {
     let opening = flow.state == TcpState::SynRecv as u8 || flow.state == TcpState::SynAck as u8;
-    if !opening || flow.flags & FLOW_EMBRYONIC == 0 || flow.flags & FLOW_CONTROLLED != 0 {
+    if !opening || flow.flags & FLOW_EMBRYONIC == 0 {
         return false;
     }
     // Each state by its own constant: the compiler drops a mask that it knows to be of no use here, and the verifier of 6.1

@@ -11,7 +11,7 @@
 //!
 //! [`decide`] is the whole path. The eBPF side runs it in the programs of [`abi::Program`], cut where [`Step`] says:
 //! [`enter`] serves known flows, [`place`] and [`place_persistent`] choose for new ones, [`track`] tracks them,
-//! [`assure`] marks templates, [`call`] reads the Call-ID of SIP, [`answer`] sends ICMP errors, [`reset()`] TCP resets,
+//! [`admit`] asks who may, [`assure`] marks templates, [`call`] reads the Call-ID of SIP, [`answer`] sends ICMP errors, [`reset()`] TCP resets,
 //! [`tunnel()`] encapsulates, [`masquerade()`] and [`source()`] translate packets for real servers, [`reply()`] those that
 //! come back; [`fragment()`], [`sctp()`] and [`related()`] serve what is not a whole packet of TCP or UDP.
 //!
@@ -29,6 +29,7 @@
     )
 )]
 
+mod admit;
 pub mod answer;
 pub mod bind;
 mod decide;
@@ -59,6 +60,7 @@ pub mod tcp_state;
 mod tunnel;
 mod unwrap;
 
+pub use admit::admit;
 pub use answer::{Resize, answer};
 pub use decide::{Onward, Outcome, Step, decide};
 pub use enter::enter;

@@ -59,6 +59,8 @@ pub const MARK_NO_PORTS: u32 = 32;
 pub const MARK_FROM_SERVER: u32 = 64;
 /// It comes from an address that may be a masqueraded real server's, but is no reply.
 pub const MARK_NO_REPLY: u32 = 16;
+/// Its client was let in to its service.
+pub const MARK_ADMITTED: u32 = 128;
 
 impl Work {
     /// Offset of the network header. It is at most 22; the mask says so to the verifier, which cannot know

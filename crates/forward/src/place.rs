@@ -1,5 +1,6 @@
 //! Packets of no known flow: looks up the service, schedules, tracks.
 
+use crate::admit;
 use crate::decide::{Onward, Outcome};
 use crate::deliver::{self, is_reachable};
 use crate::enter::{advance, opens};
@@ -55,10 +56,13 @@ fn serve<T: Tables>(tables: &T, work: &mut Work, now_ns: u64) -> Result<Outcome,
         return Err(Verdict::PassFtpData.into());
     }
     let overflow = now_ns < tables.overflow_until_ns();
-    let opens = opens::<false>(work) || is_sloppy(tables, work);
+    let opens = may_open(tables, work);
     if !opens && !overflow {
         leave_to_host(tables, work, now_ns);
         return Err(Verdict::PassNoFlow.into());
+    }
+    if admit::is_due(&service, work) {
+        return Err(Unserved::Next(Program::Admit));
     }
     if opens && is_dropped(tables) {
         return Err(Verdict::DropRate.into());
@@ -123,7 +127,7 @@ fn serve_persistent<T: Tables>(tables: &T, work: &mut Work, now_ns: u64) -> Resu
     }
     let mut flags = 0;
     let mut verdict = Verdict::ForwardStateless;
-    if opens::<false>(work) || is_sloppy(tables, work) {
+    if may_open(tables, work) {
         verdict = of_new_flow(&service, work);
         let controls = verdict == Verdict::ForwardNew;
         if template.keep(tables, &service, index, controls, now_ns) {
@@ -216,6 +220,12 @@ fn without_real<T: Tables>(
 #[inline(always)]
 fn has_switch<T: Tables>(tables: &T, switch: u32) -> bool {
     tables.settings().is_some_and(|settings| settings.sysctls.switches & switch != 0)
+}
+
+/// Whether the packet may open a flow of its own.
+#[inline(always)]
+pub(crate) fn may_open<T: Tables>(tables: &T, work: &Work) -> bool {
+    opens::<false>(work) || is_sloppy(tables, work)
 }
 
 /// Whether a segment without SYN opens a flow, as it should where connections are taken over that nobody told of

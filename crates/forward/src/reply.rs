@@ -3,6 +3,7 @@
 //! The entry sends here what is for no VIP but comes from an address that may be a masqueraded real server. Most of it
 //! may be none of ours: the director stays an ordinary router for it.
 
+use crate::admit;
 use crate::decide::{Onward, Outcome, Step};
 use crate::enter::{advance_output, shift};
 use crate::fragment::{note, remember_reply};
@@ -12,10 +13,11 @@ use crate::related::exchange_of;
 use crate::rewrite;
 use crate::tables::{Route, Tables};
 use abi::{
-    Address, FLOW_CONTROLLED, FLOW_INACTIVE, FLOW_TRANSLATED, Flow, FlowKey, Program, REAL_AVAILABLE, Reply,
-    Verdict,
+    Address, FLOW_CONTROLLED, FLOW_INACTIVE, FLOW_TRANSLATED, Failure, Flow, FlowKey, Program,
+    REAL_AVAILABLE, Reply, TcpState, Verdict,
 };
 use wire::Bytes;
+use wire::tcp::RST;
 
 /// Translates a real server's packet, if it belongs to a flow.
 #[inline(always)]
@@ -105,9 +107,18 @@ fn send<B: Bytes, T: Tables>(
     tables.set_flow(found.handle, &flow);
     if (flow.flags ^ found.flow.flags) & FLOW_INACTIVE != 0 {
         tables.add_load(flow.real, shift(&flow));
+        let counts = flow.flags & FLOW_INACTIVE != 0;
+        if let Some(real) = tables.real(flow.real).filter(|real| counts && real.counts_clients != 0) {
+            admit::end(tables, real.service, &found.key.client);
+        }
     }
-    // Of a connection, the packet that establishes it says so (`assure`); of datagrams, each that comes back.
-    if flow.flags & FLOW_CONTROLLED != 0 && !is_tcp(&work.key) {
+    if is_refused(&found.flow, work) {
+        tables.count_failure(flow.real, Failure::Refused);
+    }
+    // Of a connection, the packet that establishes it says so (here or in `assure`); of datagrams, each that comes back.
+    let established = TcpState::Established as u8;
+    let assures = !is_tcp(&work.key) || (flow.state == established && found.flow.state != established);
+    if flow.flags & FLOW_CONTROLLED != 0 && assures {
         mark_assured(tables, &found.key, flow.real);
     }
     let to = turned(&found.key);
@@ -116,6 +127,12 @@ fn send<B: Bytes, T: Tables>(
     }
     remember_reply(tables, work, &found.way, now_ns);
     go(bytes, tables, work, &to, &found.way)
+}
+
+/// Whether a real server's packet refuses the connection that its flow, as it was before, was to be.
+#[inline(always)]
+fn is_refused(before: &Flow, work: &Work) -> bool {
+    is_tcp(&work.key) && before.state == TcpState::SynRecv as u8 && work.tcp_flags as u8 & RST != 0
 }
 
 /// Translates a later piece of a real server's packet as its first one.

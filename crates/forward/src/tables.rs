@@ -1,8 +1,8 @@
 //! What the core asks of the state around it.
 
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Load, Real, Reply, Service, ServiceKey,
-    Settings, Slot,
+    AccessKey, Address, Affinity, AffinityKey, Answers, ClientKey, ClientLimits, Failure, Flow, FlowKey,
+    Fragment, Load, Real, Reply, Service, ServiceKey, Settings, Slot,
 };
 use wire::Bytes;
 
@@ -76,6 +76,20 @@ pub trait Tables {
 
     /// The service with this key.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// What the narrowest network says that a service names and that a client is in: `ACCESS_*`; 0 where it is in none.
+    fn access(&self, key: &AccessKey) -> u32;
+    /// What each client of a service may have, by the service's index.
+    fn client_limits(&self, service: u32) -> ClientLimits;
+    /// Connections that a client has.
+    fn client_connections(&self, key: &ClientKey) -> i32;
+    /// Adds one.
+    fn add_client_connection(&self, key: &ClientKey);
+    /// Takes one away, if the client is known.
+    fn end_client_connection(&self, key: &ClientKey);
+    /// From when on a client has a second's worth of flows before it again, in ns; 0 for one that is not known.
+    fn client_due_ns(&self, key: &ClientKey) -> u64;
+    /// Sets that.
+    fn set_client_due_ns(&self, key: &ClientKey, due_ns: u64);
     /// The real servers of a destination address.
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
     /// Adds or replaces them.
@@ -92,6 +106,8 @@ pub trait Tables {
     fn progressed_ns(&self, index: u32) -> u64;
     /// Sets that.
     fn set_progressed_ns(&self, index: u32, now_ns: u64);
+    /// Counts something that went wrong with it.
+    fn count_failure(&self, index: u32, failure: Failure);
     /// A random number.
     fn random(&self) -> u32;
     /// Says whether its upper connection threshold is reached.

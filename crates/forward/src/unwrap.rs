@@ -11,13 +11,15 @@
 
 use crate::answer::{ICMP_LEN, Message, QUOTE_MAX, QUOTED_TRANSPORT, Resize, may_answer, write};
 use crate::decide::{Outcome, Step};
-use crate::error::icmp_of;
+use crate::error::{icmp_of, is_unreachable};
 use crate::link::Link;
 use crate::mtu::{GRE_CHECKSUM_LEN, GRE_LEN, GUE_LEN, overhead};
 use crate::packet::{Work, truncated};
 use crate::related::flow;
 use crate::tables::{Route, Tables};
-use abi::{Address, FlowKey, METHOD_TUNNEL, Real, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP, Verdict, protocol};
+use abi::{
+    Address, Failure, FlowKey, METHOD_TUNNEL, Real, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP, Verdict, protocol,
+};
 use core::hint::black_box;
 use wire::{Bytes, Short, ethernet, icmp, ipv4, ipv6};
 
@@ -64,6 +66,10 @@ fn plan<B: Bytes, T: Tables>(bytes: &B, tables: &T, work: &Work, now_ns: u64) ->
         return Err(Verdict::PassUnrelated);
     }
     let message = message(bytes, work, &real, &packet)?;
+    let [kind, code] = bytes.get::<2>(work.l4()).map_err(truncated)?;
+    if is_unreachable(&work.key, kind, code) {
+        tables.count_failure(flow.real, Failure::Unreachable);
+    }
     if !may_answer(tables, now_ns) {
         return Err(Verdict::DropAnswerLimit);
     }

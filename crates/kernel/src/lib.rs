@@ -19,6 +19,7 @@ mod require;
 mod sys;
 mod table;
 mod tables;
+mod trie;
 
 pub use attach::{AttachError, Holder, Mode, attach_pass, holder_of, interface_names, pass_program};
 pub use datapath::{Attachment, Datapath, OpenError};
@@ -30,3 +31,4 @@ pub use program::{Program, ProgramError, ProgramInfo, TestRun};
 pub use require::{KERNEL_MIN, RequirementError, check as check_requirements};
 pub use table::{Array, Cursor, HashTable, PerCpuArray, Put};
 pub use tables::Tables;
+pub use trie::Trie;

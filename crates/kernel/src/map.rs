@@ -13,6 +13,7 @@ pub(crate) const TYPE_ARRAY: u32 = 2;
 pub(crate) const TYPE_PROGRAM_ARRAY: u32 = 3;
 pub(crate) const TYPE_PER_CPU_ARRAY: u32 = 6;
 pub(crate) const TYPE_LRU_HASH: u32 = 9;
+pub(crate) const TYPE_LPM_TRIE: u32 = 11;
 
 /// `BPF_F_MMAPABLE`: the values can be mapped into memory.
 pub(crate) const FLAG_MMAPABLE: u32 = 1 << 10;
@@ -105,6 +106,18 @@ impl Map {
         self.check(key, Some(value), 1)?;
         // SAFETY: the lengths were checked against the map's.
         match unsafe { sys::map_lookup(self.fd.as_fd(), key, value, take) } {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The key after another one, or the first; `false` when there is none.
+    pub(crate) fn next_key(&self, after: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+        self.check(next, None, 1)?;
+        after.map_or(Ok(()), |key| self.check(key, None, 1))?;
+        // SAFETY: the lengths were checked against the map's.
+        match unsafe { sys::map_next_key(self.fd.as_fd(), after, next) } {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),

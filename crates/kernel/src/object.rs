@@ -145,7 +145,8 @@ fn map_data(map: &Map) -> Option<&MapData> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
-        | Map::ProgramArray(data) => Some(data),
+        | Map::ProgramArray(data)
+        | Map::LpmTrie(data) => Some(data),
         _ => None,
     }
 }

@@ -183,6 +183,21 @@ pub(crate) unsafe fn map_delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<(
     unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attributes) }.map(drop)
 }
 
+/// Reads the key after another one, or the first.
+///
+/// # Safety
+/// As [`map_lookup`], for both keys.
+pub(crate) unsafe fn map_next_key(
+    map: BorrowedFd<'_>,
+    after: Option<&[u8]>,
+    next: &mut [u8],
+) -> io::Result<()> {
+    let key = after.map_or(0, address);
+    let mut attributes = Element { map_fd: number(map), pad: 0, key, value: address_mut(next), flags: 0 };
+    // SAFETY: as in `map_lookup`: the kernel writes a key where a value stands otherwise.
+    unsafe { bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attributes) }.map(drop)
+}
+
 /// What a batch command did: how many entries, and the error it stopped at. Entries before the error are done.
 pub(crate) struct BatchDone {
     pub(crate) count: u32,

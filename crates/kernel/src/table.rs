@@ -21,7 +21,7 @@ pub enum Put {
 }
 
 /// Checks that an open map is what its type says.
-fn expect(map: &Map, kinds: &[u32], key: usize, value: usize) -> Result<(), TableError> {
+pub(crate) fn expect(map: &Map, kinds: &[u32], key: usize, value: usize) -> Result<(), TableError> {
     let info = map.info();
     if kinds.contains(&info.kind) && info.key_size as usize == key && info.value_size as usize == value {
         return Ok(());

@@ -3,9 +3,10 @@
 use crate::loads::Loads;
 use crate::map::{Map, TableError};
 use crate::table::{Array, HashTable, PerCpuArray};
+use crate::trie::Trie;
 use abi::{
-    Affinity, AffinityKey, Call, Counters, Flow, FlowKey, Fragment, Limits, Real, Reply, Service, ServiceKey,
-    Settings, Shared, Slot,
+    AccessKey, Affinity, AffinityKey, Call, ClientKey, ClientLimits, Counters, Failures, Flow, FlowKey,
+    Fragment, Limits, Real, Reply, Service, ServiceKey, Settings, Shared, Slot,
 };
 use std::collections::HashMap;
 use std::io;
@@ -30,6 +31,8 @@ pub struct Tables {
     pub loads: Loads,
     /// When a connection to each of them last finished its handshake, in ns; same index.
     pub progress: Array<u64>,
+    /// What went wrong with each of them; same index.
+    pub failures: Array<Failures>,
     /// Cursors of the round-robin services, by service index.
     pub cursors: Array<u64>,
     /// Statistics of the real servers, same index.
@@ -46,6 +49,14 @@ pub struct Tables {
     pub calls: HashTable<FlowKey, Call>,
     /// Notes of first pieces, for the later ones.
     pub fragments: HashTable<FlowKey, Fragment>,
+    /// Networks that services let in or keep out.
+    pub access: Trie<AccessKey, u32>,
+    /// What each client of a service may have, by service index.
+    pub client_limits: Array<ClientLimits>,
+    /// Connections of clients of services that limit them.
+    pub client_connections: HashTable<ClientKey, i32>,
+    /// From when on a client has a second's worth of flows before it, in ns.
+    pub client_rates: HashTable<ClientKey, u64>,
     /// Which real servers serve a destination address.
     pub affinities: HashTable<AffinityKey, Affinity>,
     /// The filter in front of the look-ups of replies.
@@ -58,7 +69,7 @@ pub struct Tables {
 
 /// Maps that live as long as the tables do: pinned, and adopted by the next daemon. `SCRATCH` and `PROGRAMS` belong to
 /// one load of the programs instead.
-pub(crate) const LASTING: [&str; 21] = [
+pub(crate) const LASTING: [&str; 26] = [
     "SETTINGS",
     "SHARED",
     "VIP_FILTER",
@@ -67,6 +78,7 @@ pub(crate) const LASTING: [&str; 21] = [
     "REALS",
     "LOADS",
     "PROGRESS",
+    "FAILURES",
     "CURSORS",
     "COUNTERS",
     "VERDICTS",
@@ -75,6 +87,10 @@ pub(crate) const LASTING: [&str; 21] = [
     "TEMPLATES",
     "CALLS",
     "FRAGMENTS",
+    "ACCESS",
+    "CLIENT_LIMITS",
+    "CLIENT_CONNECTIONS",
+    "CLIENT_RATES",
     "AFFINITIES",
     "MASQUERADE_FILTER",
     "EMBRYONIC_REPLIES",
@@ -86,7 +102,7 @@ pub(crate) const LASTING: [&str; 21] = [
 pub(crate) const PROGRAMS: &str = "PROGRAMS";
 
 /// How many entries each configurable map has, and the name of the limit that says so.
-pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 15] {
+pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 20] {
     [
         ("SERVICES", limits.services_max, "services_max"),
         ("CURSORS", limits.services_max, "services_max"),
@@ -94,12 +110,17 @@ pub(crate) fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 15] 
         ("REALS", limits.reals_max, "reals_max"),
         ("LOADS", limits.reals_max, "reals_max"),
         ("PROGRESS", limits.reals_max, "reals_max"),
+        ("FAILURES", limits.reals_max, "reals_max"),
         ("COUNTERS", limits.reals_max, "reals_max"),
         ("EMBRYONIC", limits.embryonic_flows_max, "embryonic_flows_max"),
         ("ESTABLISHED", limits.established_flows_max, "established_flows_max"),
         ("TEMPLATES", limits.templates_max, "templates_max"),
         ("CALLS", limits.templates_max, "templates_max"),
         ("FRAGMENTS", limits.fragments_max, "fragments_max"),
+        ("ACCESS", limits.networks_max, "networks_max"),
+        ("CLIENT_LIMITS", limits.services_max, "services_max"),
+        ("CLIENT_CONNECTIONS", limits.clients_max, "clients_max"),
+        ("CLIENT_RATES", limits.clients_max, "clients_max"),
         ("AFFINITIES", limits.affinities_max, "affinities_max"),
         ("EMBRYONIC_REPLIES", limits.embryonic_flows_max, "embryonic_flows_max"),
         ("REPLIES", limits.established_flows_max, "established_flows_max"),
@@ -124,6 +145,7 @@ impl Tables {
             reals: Array::new(take("REALS")?)?,
             loads: Loads::new(take("LOADS")?)?,
             progress: Array::new(take("PROGRESS")?)?,
+            failures: Array::new(take("FAILURES")?)?,
             cursors: Array::new(take("CURSORS")?)?,
             counters: PerCpuArray::new(take("COUNTERS")?)?,
             verdicts: PerCpuArray::new(take("VERDICTS")?)?,
@@ -132,6 +154,10 @@ impl Tables {
             templates: HashTable::new(take("TEMPLATES")?)?,
             calls: HashTable::new(take("CALLS")?)?,
             fragments: HashTable::new(take("FRAGMENTS")?)?,
+            access: Trie::new(take("ACCESS")?)?,
+            client_limits: Array::new(take("CLIENT_LIMITS")?)?,
+            client_connections: HashTable::new(take("CLIENT_CONNECTIONS")?)?,
+            client_rates: HashTable::new(take("CLIENT_RATES")?)?,
             affinities: HashTable::new(take("AFFINITIES")?)?,
             masquerade_filter: Array::new(take("MASQUERADE_FILTER")?)?,
             embryonic_replies: HashTable::new(take("EMBRYONIC_REPLIES")?)?,
@@ -154,19 +180,24 @@ mod tests {
     }
 
     /// Bytes of an entry and the limit that it multiplies, as docs/operating.md has them; the counters grow with the CPUs.
-    const ENTRY: [(&str, u64); 15] = [
+    const ENTRY: [(&str, u64); 20] = [
         ("SERVICES", 128),
         ("CURSORS", 8),
         ("SLOTS", 8),
         ("REALS", 128),
         ("LOADS", 16),
         ("PROGRESS", 8),
+        ("FAILURES", 16),
         ("COUNTERS", 8),
         ("EMBRYONIC", 128),
         ("ESTABLISHED", 128),
         ("TEMPLATES", 128),
         ("CALLS", 16),
         ("FRAGMENTS", 176),
+        ("ACCESS", 0),
+        ("CLIENT_LIMITS", 8),
+        ("CLIENT_CONNECTIONS", 0),
+        ("CLIENT_RATES", 0),
         ("AFFINITIES", 144),
         ("EMBRYONIC_REPLIES", 160),
         ("REPLIES", 16),

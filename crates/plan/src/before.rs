@@ -17,6 +17,7 @@ pub struct Before {
     /// Services of which a real server was edited.
     edited: BTreeSet<ServiceId>,
     reals: usize,
+    networks: usize,
     timeouts: Timeouts,
     policy: PolicyChoices,
     settings: Chosen,
@@ -44,6 +45,7 @@ impl Before {
             marks: Vec::new(),
             edited: BTreeSet::new(),
             reals: model.reals,
+            networks: model.networks,
             timeouts: model.timeouts,
             policy: model.policy,
             settings: model.settings.clone(),
@@ -82,6 +84,7 @@ impl Model {
             self.marks.set(matched, mark);
         }
         self.reals = before.reals;
+        self.networks = before.networks;
         self.timeouts = before.timeouts;
         self.policy = before.policy;
         self.settings = before.settings;

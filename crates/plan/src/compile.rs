@@ -6,6 +6,7 @@
 //! This is the whole way, for the start and for whoever wants to be sure. [`crate::recompile`] goes the same way for what
 //! a change touched, and must come to the same.
 
+use crate::admission;
 use crate::counted::Counted;
 use crate::layout::{Laid, Layout, LayoutFull, Owner, Placed, PlacedReal};
 use crate::model::{Model, RealEntry, ServiceEntry};
@@ -18,7 +19,7 @@ use abi::{
     Settings, Slot, Span, TcpState,
 };
 use api::{
-    Forwarding, Gone, Placement, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts, Tunnel,
+    Family, Forwarding, Gone, Placement, Policy, RealId, RealSpec, Scheduler, ServiceId, Timeouts, Tunnel,
     TunnelChecksum,
 };
 use std::collections::BTreeMap;
@@ -87,6 +88,12 @@ pub fn compile(
         reals: reals(&next, model, neighbours),
         vip_filter: services::vip_filter(&services),
         services,
+        access: placed_entries(&next, model)
+            .flat_map(|(id, entry, placed)| admission::access(id, entry, placed))
+            .collect(),
+        client_limits: placed_entries(&next, model)
+            .filter_map(|(_, entry, placed)| Some((placed.index, admission::limits(entry)?)))
+            .collect(),
         masquerade_filter: BTreeMap::new(),
     };
     let masquerade_filter = masquerade_filter(&tables.reals);
@@ -139,11 +146,13 @@ impl Layout {
             }
         };
         self.place_reals(id, entry, &mut placed, new_reals)?;
+        let placement = model.policy(entry).placement;
+        let hashed = |real: &RealId| hashed_address(id, real, placement);
         let entries: Vec<Entry> = entry
             .reals()
-            .filter_map(|(real, it)| Some(ring_entry(placed.reals.get(real)?.index, real, it)))
+            .filter_map(|(real, it)| Some(ring_entry(placed.reals.get(real)?.index, real, it, hashed(real))))
             .collect();
-        let table = match model.policy(entry).placement {
+        let table = match placement {
             Placement::Keyed => model.options().mh_table.free(),
             Placement::Exact => model.options().mh_table,
         };
@@ -255,14 +264,16 @@ impl Layout {
     }
 }
 
-fn ring_entry(index: u32, id: &RealId, entry: &RealEntry) -> Entry {
-    Entry {
-        real: index,
-        weight: entry.spec.weight,
-        last_weight: entry.last_weight,
-        address: address(id.address).fold(),
-        port: id.port,
-    }
+/// What the hash schedulers know a real server by. IPVS takes its address for one of the service's family
+/// [`ip_vs_mh.c`, `ip_vs_mh_permutate`]: of an IPv6 address behind an IPv4 service the first word.
+fn hashed_address(service: &ServiceId, id: &RealId, placement: Placement) -> u32 {
+    let address = address(id.address);
+    let is_cut = service.family() == Family::Ipv4 && id.address.is_ipv6();
+    if is_cut && placement == Placement::Exact { u32::from_be(address.0[0]) } else { address.fold() }
+}
+
+fn ring_entry(index: u32, id: &RealId, entry: &RealEntry, address: u32) -> Entry {
+    Entry { real: index, weight: entry.spec.weight, last_weight: entry.last_weight, address, port: id.port }
 }
 
 /// An address as the tables have it.
@@ -320,6 +331,14 @@ pub fn scheduler_of(number: u16) -> Option<Scheduler> {
     Scheduler::all().find(|scheduler| scheduler_number(*scheduler) == number)
 }
 
+/// The services with their entries and places.
+fn placed_entries<'a>(
+    layout: &'a Layout,
+    model: &'a Model,
+) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceEntry, &'a Placed)> {
+    model.services().filter_map(|(id, entry)| Some((id, entry, &**layout.services.get(id)?)))
+}
+
 fn slots(layout: &Layout) -> BTreeMap<u32, Slot> {
     let laid = layout.services.values().filter_map(|placed| placed.laid.as_ref());
     laid.flat_map(|laid| {
@@ -357,6 +376,7 @@ pub(crate) fn known_real(
     let entry = service.and_then(|entry| entry.real(id));
     let mut real = real_row(placed.index, id, entry.map(|entry| &entry.spec), neighbours);
     real.flags |= if translated { REAL_TRANSLATED } else { 0 };
+    real.counts_clients = service.map_or(0, |it| it.admission().connections_per_client.min(1));
     real.flags |= service.map_or(0, |service| policy_flags(&model.policy(service), real.method));
     real
 }

@@ -2,8 +2,8 @@
 
 use crate::model::Model;
 use api::{
-    Change, Check, Forwarding, Gone, HealthSpec, Mark, PlanAction, PlanLine, PolicyChoices, RealId, RealSpec,
-    ServiceId, ServiceSpec, Tunnel,
+    Admission, Change, Check, Forwarding, Gone, HealthSpec, Mark, PlanAction, PlanLine, PolicyChoices,
+    RealId, RealSpec, ServiceId, ServiceSpec, Tunnel,
 };
 use indexmap::IndexMap;
 
@@ -124,6 +124,9 @@ impl Describer<'_> {
                 let mark = of.map_or(String::new(), |Mark { mark, .. }| format!(" {mark}"));
                 self.generally(PlanAction::Remove, format!("mark{mark} for {matched}"));
             }
+            Change::SetAdmission { service, admission } => {
+                self.say(service, PlanAction::Change, admission_words(admission));
+            }
             Change::SetHealth { service, health } => self.set_health(service, health),
             Change::SetRealHealth { service, real, health } => {
                 let checks = match &health.checks {
@@ -207,6 +210,25 @@ impl Describer<'_> {
         let fallback = health.fallback.map_or(String::new(), |it| format!(", fallback {}", it.real));
         self.say(service, PlanAction::Change, text + &fallback);
     }
+}
+
+fn admission_words(admission: &Admission) -> String {
+    let Admission { allow, deny, connections_per_client, rate_per_client } = admission;
+    let mut parts = Vec::new();
+    for (word, networks) in [("allowed", allow), ("denied", deny)] {
+        match networks.as_slice() {
+            [] => {}
+            [one] => parts.push(format!("{word} {one}")),
+            [first, ..] => parts.push(format!("{word} {} networks, {first} the first", networks.len())),
+        }
+    }
+    if *connections_per_client != 0 {
+        parts.push(format!("{connections_per_client} connections a client"));
+    }
+    if *rate_per_client != 0 {
+        parts.push(format!("{rate_per_client} new connections a client and second"));
+    }
+    if parts.is_empty() { "clients: all".to_owned() } else { format!("clients: {}", parts.join(", ")) }
 }
 
 fn service_words(spec: &ServiceSpec) -> String {

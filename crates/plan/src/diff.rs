@@ -4,7 +4,7 @@
 //! still forwards: what a service needs is there before the service points at it, and goes after it.
 
 use crate::tables::Tables;
-use abi::{REAL_AVAILABLE, Real, Service, ServiceKey, Settings, Slot};
+use abi::{AccessKey, ClientLimits, REAL_AVAILABLE, Real, Service, ServiceKey, Settings, Slot};
 use std::collections::BTreeMap;
 
 /// One write to one map.
@@ -27,6 +27,14 @@ pub enum TableChange {
     PutService(ServiceKey, Service),
     /// Remove a service.
     RemoveService(ServiceKey),
+    /// Let a network in or keep it out.
+    PutAccess(AccessKey, u32),
+    /// Forget a network.
+    RemoveAccess(AccessKey),
+    /// Limit what each client of a service may have.
+    PutClientLimits(u32, ClientLimits),
+    /// Take that limit away.
+    RemoveClientLimits(u32),
     /// Write a word of the VIP filter.
     PutVipFilter(u32, u64),
     /// Clear a word of the VIP filter.
@@ -84,6 +92,8 @@ pub(crate) struct Patch {
     pub(crate) reals: BTreeMap<u32, Option<Real>>,
     pub(crate) slots: BTreeMap<u32, Option<Slot>>,
     pub(crate) services: BTreeMap<ServiceKey, Option<Service>>,
+    pub(crate) access: BTreeMap<AccessKey, Option<u32>>,
+    pub(crate) client_limits: BTreeMap<u32, Option<ClientLimits>>,
     pub(crate) vip_filter: BTreeMap<u32, Option<u64>>,
     pub(crate) masquerade_filter: BTreeMap<u32, Option<u64>>,
 }
@@ -96,6 +106,8 @@ impl Patch {
             reals: patched(&old.reals, self.reals),
             slots: patched(&old.slots, self.slots),
             services: patched(&old.services, self.services),
+            access: patched(&old.access, self.access),
+            client_limits: patched(&old.client_limits, self.client_limits),
             vip_filter: patched(&old.vip_filter, self.vip_filter),
             masquerade_filter: patched(&old.masquerade_filter, self.masquerade_filter),
         };
@@ -109,12 +121,14 @@ struct Differences {
     reals: Difference<u32, Real>,
     slots: Difference<u32, Slot>,
     services: Difference<ServiceKey, Service>,
+    access: Difference<AccessKey, u32>,
+    client_limits: Difference<u32, ClientLimits>,
     vip_filter: Difference<u32, u64>,
     masquerade_filter: Difference<u32, u64>,
 }
 
 /// The changes that turn `old` into `new`, in the order they must be done: settings, filter of
-/// masqueraded real servers, real servers, slots, services, VIP filter; then what goes, in reverse. A real server that ceases to be available does so after
+/// masqueraded real servers, real servers, slots, networks and limits of clients, services, VIP filter; then what goes, in reverse. A real server that ceases to be available does so after
 /// the services have stopped choosing it.
 ///
 /// The slots of `new` must not be ones that a service of `old` uses otherwise; [`crate::compile`] sees to it.
@@ -125,6 +139,8 @@ pub fn diff(old: &Tables, new: &Tables) -> Vec<TableChange> {
         reals: keyed(&old.reals, &new.reals),
         slots: keyed(&old.slots, &new.slots),
         services: keyed(&old.services, &new.services),
+        access: keyed(&old.access, &new.access),
+        client_limits: keyed(&old.client_limits, &new.client_limits),
         vip_filter: keyed(&old.vip_filter, &new.vip_filter),
         masquerade_filter: keyed(&old.masquerade_filter, &new.masquerade_filter),
     };
@@ -143,16 +159,22 @@ impl Differences {
 
         let put_real = |(index, real)| TableChange::PutReal(index, real);
         let (slots, services, vip_filter) = (self.slots, self.services, self.vip_filter);
+        let (access, limits) = (self.access, self.client_limits);
         let masqueraded = self.masquerade_filter;
         let put_masqueraded = |(word, bits)| TableChange::PutMasqueradeFilter(word, bits);
         changes.extend(masqueraded.put.into_iter().map(put_masqueraded));
         changes.extend(coming.into_iter().map(put_real));
         changes.extend(slots.put.into_iter().map(|(index, slot)| TableChange::PutSlot(index, slot)));
+        changes.extend(access.put.into_iter().map(|(key, access)| TableChange::PutAccess(key, access)));
+        let put_limits = |(index, limits)| TableChange::PutClientLimits(index, limits);
+        changes.extend(limits.put.into_iter().map(put_limits));
         changes.extend(services.put.into_iter().map(|(key, service)| TableChange::PutService(key, service)));
         changes.extend(vip_filter.put.into_iter().map(|(word, bits)| TableChange::PutVipFilter(word, bits)));
 
         changes.extend(vip_filter.removed.into_iter().map(TableChange::RemoveVipFilter));
         changes.extend(services.removed.into_iter().map(TableChange::RemoveService));
+        changes.extend(limits.removed.into_iter().map(TableChange::RemoveClientLimits));
+        changes.extend(access.removed.into_iter().map(TableChange::RemoveAccess));
         changes.extend(slots.removed.into_iter().map(TableChange::RemoveSlot));
         changes.extend(leaving.into_iter().map(put_real));
         changes.extend(masqueraded.removed.into_iter().map(TableChange::RemoveMasqueradeFilter));

@@ -5,7 +5,7 @@
 //! The order of services and real servers that are in both is left as it is.
 
 use crate::model::{Model, RealEntry, ServiceEntry};
-use api::{Change, HealthSpec, Mark, RealHealth, RealId, RealSpec, SETTINGS, ServiceId};
+use api::{Admission, Change, HealthSpec, Mark, RealHealth, RealId, RealSpec, SETTINGS, ServiceId};
 use indexmap::IndexMap;
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -116,6 +116,11 @@ fn edit(
     after: &ServiceEntry,
     changes: &mut Vec<Change>,
 ) {
+    let admission = (before.admission() != after.admission())
+        .then(|| Change::SetAdmission { service, admission: after.admission().clone() });
+    // A limit that packets scheduled one by one cannot have goes before they are.
+    let (first, last) = if after.spec().one_packet { (admission, None) } else { (None, admission) };
+    changes.extend(first);
     if before.spec() != after.spec() {
         changes.push(Change::EditService { service, spec: after.spec().clone() });
     }
@@ -123,6 +128,7 @@ fn edit(
     if before.policy_choices() != choices {
         changes.push(Change::SetPolicy { service: Some(service), forget: true, choices });
     }
+    changes.extend(last);
     let mut reborn = Vec::new();
     for (real, before, after) in &reals.changed {
         if can_edit(before, after) {
@@ -177,6 +183,9 @@ fn add(service: ServiceId, entry: &ServiceEntry, changes: &mut Vec<Change>) {
     let choices = entry.policy_choices();
     if !choices.is_empty() {
         changes.push(Change::SetPolicy { service: Some(service), forget: true, choices });
+    }
+    if *entry.admission() != Admission::default() {
+        changes.push(Change::SetAdmission { service, admission: entry.admission().clone() });
     }
     for (real, entry) in declared(entry) {
         add_real(service, real, &entry, changes);

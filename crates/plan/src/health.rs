@@ -46,10 +46,6 @@ fn numbers(spec: &HealthSpec) -> Result<(), String> {
     if let Some(passive) = spec.passive {
         range("passive flows_min", passive.flows_min, 1, 1_000_000)?;
         range("passive failed_percent", passive.failed_percent.into(), 1, 100)?;
-        return Err(
-            "`passive' is not in this release: the packet path does not count it for each real server yet"
-                .to_owned(),
-        );
     }
     Ok(())
 }

@@ -15,6 +15,7 @@
 //! the choice of a real server for a packet (`forward`).
 #![forbid(unsafe_code)]
 
+mod admission;
 mod adopt;
 mod before;
 mod check;

@@ -3,6 +3,7 @@
 //! The model says what is present. It does not know indices, neighbours, flows or counters: a real server
 //! that is deleted and added again is the same one again only to the [`crate::Layout`].
 
+use crate::admission;
 use crate::before::Before;
 use crate::check;
 use crate::health;
@@ -12,8 +13,8 @@ use crate::ordered::Ordered;
 use crate::setting::{self, Chosen};
 use crate::supported;
 use api::{
-    Change, Changes, HealthSpec, Mark, MarkMatch, Policy, PolicyChoices, RealHealth, RealId, RealSpec,
-    Refusal, RefusalKind, Scheduler, ServiceId, ServiceSpec, Timeouts,
+    Admission, Change, Changes, HealthSpec, Mark, MarkMatch, Policy, PolicyChoices, RealHealth, RealId,
+    RealSpec, Refusal, RefusalKind, Scheduler, ServiceId, ServiceSpec, Timeouts,
 };
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct Model {
     /// Shared, so that what a change found can be kept at no price.
     pub(crate) services: Ordered<ServiceId, Arc<ServiceEntry>>,
     pub(crate) reals: usize,
+    /// Networks that services allow or deny, over all services.
+    pub(crate) networks: usize,
     pub(crate) timeouts: Timeouts,
     /// Choices of policy for services that left them open.
     pub(crate) policy: PolicyChoices,
@@ -41,6 +44,7 @@ pub struct ServiceEntry {
     spec: ServiceSpec,
     scheduler: Scheduler,
     policy: PolicyChoices,
+    admission: Admission,
     /// Oldest first; shown newest first.
     reals: IndexMap<RealId, RealEntry>,
     health: HealthSpec,
@@ -75,6 +79,12 @@ impl ServiceEntry {
     #[must_use]
     pub fn policy_choices(&self) -> PolicyChoices {
         self.policy
+    }
+
+    /// Who may open connections to it.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// How the health of its real servers is watched.
@@ -116,6 +126,7 @@ impl Model {
             options,
             services: Ordered::default(),
             reals: 0,
+            networks: 0,
             timeouts,
             policy: PolicyChoices::default(),
             settings: Chosen::new(),
@@ -208,6 +219,9 @@ impl Model {
         for (&service, entry) in self.services.iter() {
             changes.push(Change::AddService { service, spec: entry.spec.clone() });
             changes.extend(policy(Some(service), entry.policy));
+            if entry.admission != Admission::default() {
+                changes.push(Change::SetAdmission { service, admission: entry.admission.clone() });
+            }
             for (&real, &RealEntry { spec, last_weight }) in &entry.reals {
                 let first = RealSpec { weight: last_weight, ..spec };
                 changes.push(Change::AddReal { service, real, spec: first });
@@ -265,6 +279,7 @@ impl Model {
             }
             Change::SetSetting { name, value } => self.set_setting(name, *value),
             Change::SetTimeouts { timeouts } => self.set_timeouts(timeouts),
+            Change::SetAdmission { service, admission } => self.set_admission(service, admission, before),
             Change::SetHealth { service, health } => self.set_health(service, health, before),
             Change::SetRealHealth { service, real, health } => {
                 self.set_real_health(service, real, health, before)
@@ -317,7 +332,7 @@ impl Model {
             before.note_service(id, &self.services);
         }
         self.services.clear();
-        self.reals = 0;
+        (self.reals, self.networks) = (0, 0);
     }
 
     fn add_service(
@@ -338,6 +353,7 @@ impl Model {
             spec: spec.clone(),
             scheduler,
             policy,
+            admission: Admission::default(),
             reals: IndexMap::new(),
             health: HealthSpec::default(),
             real_health: BTreeMap::new(),
@@ -373,6 +389,7 @@ impl Model {
         let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
         let scheduler = check::names(spec)?;
         check::persistence(id, spec)?;
+        admission::check(id, spec, &entry.admission)?;
         if scheduler == Scheduler::Mh {
             check::mh_reals(id, entry.reals.len(), &self.options)?;
         }
@@ -387,6 +404,7 @@ impl Model {
         before.note_service(id, &self.services);
         let (_, entry) = self.services.remove(id).ok_or_else(|| no_such_service(id))?;
         self.reals -= entry.reals.len();
+        self.networks -= admission::networks(&entry.admission);
         Ok(())
     }
 
@@ -460,6 +478,25 @@ impl Model {
             entry.reals.shift_remove(id);
             entry.real_health.remove(id);
             self.reals -= 1;
+        }
+        Ok(())
+    }
+
+    fn set_admission(
+        &mut self,
+        id: &ServiceId,
+        admission: &Admission,
+        before: &mut Before,
+    ) -> Result<(), Refusal> {
+        let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
+        admission::check(id, &entry.spec, admission)?;
+        let others = self.networks - admission::networks(&entry.admission);
+        let networks = others + admission::networks(admission);
+        let max = self.options.limits.networks_max;
+        check::limit("networks_max", "networks that services allow or deny", networks, max)?;
+        if let Some(entry) = self.entry(id, before) {
+            entry.admission = admission.clone();
+            self.networks = networks;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Comes to the same changes as [`crate::compile`] and [`crate::diff`] would, without a look at the rest: a property test
 //! holds the two together.
 
+use crate::admission;
 use crate::before::Touched;
 use crate::compile::{self, Cursors, Neighbours};
 use crate::counted::RowChanges;
@@ -51,6 +52,7 @@ pub fn recompile(
         let (old, new) = (old.as_deref(), layout.services.get(id).map(|placed| &**placed));
         patch_slots(&mut patch.slots, old.and_then(laid), new.and_then(laid));
         let entry = model.service(id);
+        admission::patch(&mut patch, tables, id, old, new.zip(entry));
         if !has_marks {
             let (key, row) = services::own_row(model, id, entry, new);
             patch.services.insert(key, row);

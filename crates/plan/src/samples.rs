@@ -3,12 +3,12 @@
 use crate::ring::Entry;
 use crate::{Options, TableSize, Tables};
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Flow, FlowKey, Fragment, Limits, Load, Real, Reply, Service,
-    ServiceKey, Settings, Slot, Verdict,
+    AccessKey, Address, Affinity, AffinityKey, Answers, ClientKey, ClientLimits, Failure, Flow, FlowKey,
+    Fragment, Limits, Load, Real, Reply, Service, ServiceKey, Settings, Slot, Verdict,
 };
 use api::{
-    Change, Forwarding, Gone, HealthSpec, Placement, PolicyChoices, Protocol, RealHealth, RealId, RealSpec,
-    SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tunnel,
+    Admission, Change, Forwarding, Gone, HealthSpec, Placement, PolicyChoices, Protocol, RealHealth, RealId,
+    RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tunnel,
 };
 use forward::tables::{Route, Scan};
 use proptest::prelude::*;
@@ -102,6 +102,8 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
             service,
             health: HealthSpec { panic_percent, ..HealthSpec::default() },
         }),
+        2 => (services.clone(), admission())
+            .prop_map(|(service, admission)| Change::SetAdmission { service, admission }),
         3 => real.prop_map(|(service, real)| Change::DeleteReal { service, real }),
         1 => prop::option::of(services).prop_map(|service| Change::Zero { service }),
         1 => (0_u32..3_000_000).prop_map(|tcp_s| Change::SetTimeouts {
@@ -113,6 +115,25 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
             .prop_map(|(name, value)| Change::SetSetting { name: name.to_owned(), value }),
         1 => Just(Change::Flush),
     ]
+}
+
+fn admission() -> impl Strategy<Value = Admission> {
+    let networks = prop::sample::subsequence(
+        vec!["10.0.0.0/8", "10.1.0.0/16", "192.0.2.1/32", "2001:db8::/32", "10.0.0.1/8", "::/0"],
+        0..4,
+    );
+    let networks = networks.prop_map(|list| {
+        let parse = |network: &str| network.parse().expect("a network");
+        list.into_iter().map(parse).collect::<Vec<ipnet::IpNet>>()
+    });
+    (networks.clone(), networks, 0_u32..3, 0_u32..3).prop_map(
+        |(allow, deny, connections_per_client, rate_per_client)| Admission {
+            allow,
+            deny,
+            connections_per_client,
+            rate_per_client,
+        },
+    )
 }
 
 fn policy() -> impl Strategy<Value = PolicyChoices> {
@@ -237,6 +258,22 @@ impl forward::Tables for Simulated {
         Load::default()
     }
     fn add_load(&self, _: u32, _: Load) {}
+    fn access(&self, _: &AccessKey) -> u32 {
+        0
+    }
+    fn client_limits(&self, _: u32) -> ClientLimits {
+        ClientLimits::default()
+    }
+    fn client_connections(&self, _: &ClientKey) -> i32 {
+        0
+    }
+    fn add_client_connection(&self, _: &ClientKey) {}
+    fn end_client_connection(&self, _: &ClientKey) {}
+    fn client_due_ns(&self, _: &ClientKey) -> u64 {
+        0
+    }
+    fn set_client_due_ns(&self, _: &ClientKey, _: u64) {}
+    fn count_failure(&self, _: u32, _: Failure) {}
     fn progressed_ns(&self, _: u32) -> u64 {
         0
     }

@@ -4,6 +4,7 @@
 //! exact service [`ip_vs_ctl.c`, `ip_vs_service_find`], which is kept under a key that no packet has: a later daemon
 //! finds all services there, and their indices.
 
+use crate::admission;
 use crate::before::Touched;
 use crate::compile::{address, scheduler_number};
 use crate::layout::{Layout, Placed};
@@ -159,7 +160,7 @@ fn row(model: &Model, id: &ServiceId, entry: &ServiceEntry, placed: &Placed) -> 
     let mut service = Service {
         index: placed.index,
         scheduler: scheduler_number(laid.scheduler),
-        flags: flags(entry, model.policy(entry).placement),
+        flags: flags(entry, model.policy(entry).placement) | admission::flags(entry.admission()),
         ring: laid.ring,
         pool: laid.pool,
         ..Service::default()

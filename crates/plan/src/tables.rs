@@ -4,7 +4,7 @@
 //! [`crate::ring::lay`]), so nobody but the packet path ever writes one.
 
 use crate::diff::TableChange;
-use abi::{Real, Service, ServiceKey, Settings, Slot, Span};
+use abi::{AccessKey, ClientLimits, Real, Service, ServiceKey, Settings, Slot, Span};
 use std::collections::BTreeMap;
 
 /// Everything the packet path reads and does not write.
@@ -18,6 +18,10 @@ pub struct Tables {
     pub slots: BTreeMap<u32, Slot>,
     /// Real servers by index, deleted ones that may still have flows included.
     pub reals: BTreeMap<u32, Real>,
+    /// Networks that services let in (`abi::ACCESS_ALLOW`) or keep out.
+    pub access: BTreeMap<AccessKey, u32>,
+    /// What each client of a service may have, by service index; of services that limit something.
+    pub client_limits: BTreeMap<u32, ClientLimits>,
     /// Words of the VIP filter that are not 0, by index.
     pub vip_filter: BTreeMap<u32, u64>,
     /// The same for the filter of real servers whose packets may be replies.
@@ -46,6 +50,18 @@ impl Tables {
             }
             TableChange::RemoveService(key) => {
                 self.services.remove(&key);
+            }
+            TableChange::PutAccess(key, access) => {
+                self.access.insert(key, access);
+            }
+            TableChange::RemoveAccess(key) => {
+                self.access.remove(&key);
+            }
+            TableChange::PutClientLimits(index, limits) => {
+                self.client_limits.insert(index, limits);
+            }
+            TableChange::RemoveClientLimits(index) => {
+                self.client_limits.remove(&index);
             }
             TableChange::PutVipFilter(word, bits) => {
                 self.vip_filter.insert(word, bits);
@@ -77,6 +93,14 @@ impl Tables {
             Some(service) => TableChange::PutService(key, *service),
             None => TableChange::RemoveService(key),
         };
+        let access = |key| match self.access.get(&key) {
+            Some(access) => TableChange::PutAccess(key, *access),
+            None => TableChange::RemoveAccess(key),
+        };
+        let limits = |index| match self.client_limits.get(&index) {
+            Some(limits) => TableChange::PutClientLimits(index, *limits),
+            None => TableChange::RemoveClientLimits(index),
+        };
         let vip = |word| match self.vip_filter.get(&word) {
             Some(bits) => TableChange::PutVipFilter(word, *bits),
             None => TableChange::RemoveVipFilter(word),
@@ -90,6 +114,8 @@ impl Tables {
             TableChange::PutReal(index, _) | TableChange::RemoveReal(index) => real(index),
             TableChange::PutSlot(index, _) | TableChange::RemoveSlot(index) => slot(index),
             TableChange::PutService(key, _) | TableChange::RemoveService(key) => service(key),
+            TableChange::PutAccess(key, _) | TableChange::RemoveAccess(key) => access(key),
+            TableChange::PutClientLimits(index, _) | TableChange::RemoveClientLimits(index) => limits(index),
             TableChange::PutVipFilter(word, _) | TableChange::RemoveVipFilter(word) => vip(word),
             TableChange::PutMasqueradeFilter(word, _) | TableChange::RemoveMasqueradeFilter(word) => {
                 masquerade(word)

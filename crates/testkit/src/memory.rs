@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use abi::{
-    Address, Affinity, AffinityKey, Answers, Call, Counters, Flow, FlowKey, Fragment, Load, Real, Reply,
-    Service, ServiceKey, Settings, SipScratch, Slot, Verdict, vip_filter_bit,
+    ACCESS_SERVICE_BITS, AccessKey, Address, Affinity, AffinityKey, Answers, Call, ClientKey, ClientLimits,
+    Counters, Failure, Flow, FlowKey, Fragment, Load, Real, Reply, Service, ServiceKey, Settings, SipScratch,
+    Slot, Verdict, vip_filter_bit,
 };
 use forward::tables::{SCAN_MAX, Scan};
 use forward::{Route, Tables};
@@ -48,6 +49,11 @@ pub struct MemoryTables {
     embryonic: RefCell<BTreeMap<FlowKey, Flow>>,
     templates: RefCell<BTreeMap<FlowKey, Flow>>,
     calls: RefCell<BTreeMap<FlowKey, Call>>,
+    access: BTreeMap<AccessKey, u32>,
+    client_limits: Vec<ClientLimits>,
+    client_connections: RefCell<BTreeMap<ClientKey, i32>>,
+    client_rates: RefCell<BTreeMap<ClientKey, u64>>,
+    failures: RefCell<BTreeMap<(u32, u8), u32>>,
     affinities: RefCell<BTreeMap<AffinityKey, Affinity>>,
     sip: RefCell<SipScratch>,
     fragments: RefCell<BTreeMap<FlowKey, Fragment>>,
@@ -85,6 +91,11 @@ impl MemoryTables {
             embryonic: RefCell::new(embryonic.into_iter().collect()),
             templates: RefCell::new(tables.templates.iter().copied().collect()),
             calls: RefCell::default(),
+            access: tables.access.iter().copied().collect(),
+            client_limits: tables.client_limits.clone(),
+            client_connections: RefCell::new(tables.client_connections.iter().copied().collect()),
+            client_rates: RefCell::new(tables.client_rates.iter().copied().collect()),
+            failures: RefCell::default(),
             affinities: RefCell::new(tables.affinities.iter().copied().collect()),
             sip: RefCell::default(),
             fragments: RefCell::default(),
@@ -146,6 +157,12 @@ impl MemoryTables {
     #[must_use]
     pub fn counters(&self) -> Vec<Counters> {
         self.counters.borrow().clone()
+    }
+
+    /// How often something went wrong with a real server.
+    #[must_use]
+    pub fn failures(&self, index: u32, failure: Failure) -> u32 {
+        self.failures.borrow().get(&(index, failure as u8)).copied().unwrap_or_default()
     }
 
     /// How often each verdict was counted.
@@ -362,6 +379,47 @@ impl Tables for MemoryTables {
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.services.get(key).copied()
+    }
+
+    fn access(&self, key: &AccessKey) -> u32 {
+        let fits = |entry: &AccessKey| {
+            let len = entry.prefix_len - ACCESS_SERVICE_BITS;
+            let masked = u128::from_be_bytes(key.address.octets())
+                & u128::MAX.checked_shl(128 - len).unwrap_or_default();
+            entry.service == key.service && masked == u128::from_be_bytes(entry.address.octets())
+        };
+        let found = self.access.iter().filter(|(entry, _)| fits(entry));
+        found.max_by_key(|(entry, _)| entry.prefix_len).map_or(0, |(_, access)| *access)
+    }
+
+    fn client_limits(&self, service: u32) -> ClientLimits {
+        self.client_limits.get(service as usize).copied().unwrap_or_default()
+    }
+
+    fn client_connections(&self, key: &ClientKey) -> i32 {
+        self.client_connections.borrow().get(key).copied().unwrap_or_default()
+    }
+
+    fn add_client_connection(&self, key: &ClientKey) {
+        *self.client_connections.borrow_mut().entry(*key).or_default() += 1;
+    }
+
+    fn end_client_connection(&self, key: &ClientKey) {
+        if let Some(count) = self.client_connections.borrow_mut().get_mut(key) {
+            *count -= 1;
+        }
+    }
+
+    fn client_due_ns(&self, key: &ClientKey) -> u64 {
+        self.client_rates.borrow().get(key).copied().unwrap_or_default()
+    }
+
+    fn set_client_due_ns(&self, key: &ClientKey, due_ns: u64) {
+        self.client_rates.borrow_mut().insert(*key, due_ns);
+    }
+
+    fn count_failure(&self, index: u32, failure: Failure) {
+        *self.failures.borrow_mut().entry((index, failure as u8)).or_default() += 1;
     }
 
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {

@@ -19,6 +19,8 @@ const LIMITS: Limits = Limits {
     templates_max: 1024,
     fragments_max: 1024,
     affinities_max: 64,
+    networks_max: 64,
+    clients_max: 64,
 };
 
 #[derive(Debug, thiserror::Error)]

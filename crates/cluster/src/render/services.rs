@@ -9,7 +9,7 @@ use crate::file::{
 use crate::read::{At, Record as _, Section};
 use crate::settings::MarksTable;
 use crate::values::{
-    Address, Int, Many, Match, Name, Netmask, Ports, SchedulerName, Short, Shortened as _, Time,
+    Address, Int, Many, Match, Name, Netmask, Network, Ports, SchedulerName, Short, Shortened as _, Time,
 };
 use api::{Forwarding, Protocol, RealId, RealSpec, ServiceId};
 use indexmap::IndexMap;
@@ -236,7 +236,21 @@ fn table(id: &ServiceId, entry: &ServiceEntry, checks: &mut Checks) -> Service {
         placement,
         ..Service::default()
     };
-    with_health(service, entry, &common, checks)
+    with_admission(with_health(service, entry, &common, checks), entry)
+}
+
+fn with_admission(service: Service, entry: &ServiceEntry) -> Service {
+    let api::Admission { allow, deny, connections_per_client, rate_per_client } = entry.admission();
+    let networks = |networks: &[ipnet::IpNet]| {
+        (!networks.is_empty()).then(|| Many::of(networks.iter().copied().map(Network)).into())
+    };
+    Service {
+        allow: networks(allow),
+        deny: networks(deny),
+        connections_per_client: number(*connections_per_client, 0),
+        rate_per_client: number(*rate_per_client, 0),
+        ..service
+    }
 }
 
 fn with_health(service: Service, entry: &ServiceEntry, common: &Common, checks: &mut Checks) -> Service {

@@ -3,10 +3,10 @@
 use super::Resolver;
 use crate::file::{self, Flag, Gone, Placement, Service, Use};
 use crate::read::{At, Section, Word};
-use crate::values::{Many, Name, Short};
+use crate::values::{Many, Name, Network, Short};
 use api::{
-    Change, Family, HealthSpec, HoldDown, MarkMatch, OnFailure, Passive, Persistence, PolicyChoices, Ports,
-    SchedulerFlags, ServiceId, ServiceSpec,
+    Admission, Change, Family, HealthSpec, HoldDown, MarkMatch, OnFailure, Passive, Persistence,
+    PolicyChoices, Ports, SchedulerFlags, ServiceId, ServiceSpec,
 };
 use std::net::IpAddr;
 use std::ops::Range;
@@ -14,14 +14,10 @@ use std::ops::Range;
 /// Services that one table may stand for.
 const EXPANDED_MAX: usize = 4096;
 
-/// Something of a service that this release cannot do.
-const NOT_ENFORCED: &str = "the packet path of this release cannot enforce it; leave it out, and hold such clients off before the director";
-
 impl<'a> Resolver<'a> {
     /// Everything that a table of `[service]` declares.
     pub(super) fn resolve_service(&mut self, section: &'a Section<Service>) {
         let Some((service, broken)) = self.filled(section) else { return };
-        self.refuse_limits(&service);
         let servers = self.servers(section, &service, broken);
         for (id, span) in self.identities(section, &service, broken) {
             if !self.take(id, section, &span) {
@@ -41,6 +37,7 @@ impl<'a> Resolver<'a> {
                     &section.name.span,
                 );
             }
+            self.set_admission(id, &service);
             let mut healths = Vec::new();
             for used in &servers {
                 healths.extend(self.add_real(&id, &service, used));
@@ -55,17 +52,28 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn refuse_limits(&mut self, service: &Service) {
-        let limits = [
-            ("allow", service.allow.as_ref().map(|at| at.span.clone())),
-            ("deny", service.deny.as_ref().map(|at| at.span.clone())),
-            ("connections_per_client", service.connections_per_client.as_ref().map(|at| at.span.clone())),
-            ("rate_per_client", service.rate_per_client.as_ref().map(|at| at.span.clone())),
-        ];
-        for (key, span) in limits {
-            if let Some(span) = span {
-                self.error(&span, format!("`{key}': {NOT_ENFORCED}"));
-            }
+    /// A refusal stands at the key that it is about.
+    fn set_admission(&mut self, id: ServiceId, service: &Service) {
+        let networks = |at: &Option<At<Many<Network>>>| {
+            at.as_ref().map(|at| at.value.values().map(|network| network.0).collect()).unwrap_or_default()
+        };
+        let admission = Admission {
+            allow: networks(&service.allow),
+            deny: networks(&service.deny),
+            connections_per_client: service.connections_per_client.as_ref().map_or(0, |at| at.value.0),
+            rate_per_client: service.rate_per_client.as_ref().map_or(0, |at| at.value.0),
+        };
+        if admission == Admission::default() {
+            return;
+        }
+        let change = Change::SetAdmission { service: id, admission };
+        let Err(refusal) = self.model.apply(&change) else { return };
+        let key = |key| refusal.message.contains(key);
+        let connections = service.connections_per_client.as_ref().filter(|_| key("connections_per_client"));
+        let networks = service.deny.as_ref().or(service.allow.as_ref());
+        let span = connections.map(|at| &at.span).or(networks.map(|at| &at.span));
+        if let Some(span) = span {
+            self.apply(&change, span);
         }
     }
 

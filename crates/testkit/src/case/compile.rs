@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use abi::{Address, Affinity, AffinityKey, FlowKey, Load, ServiceKey, Settings, Slot, Span, TcpState};
+use abi::{
+    AccessKey, Address, Affinity, AffinityKey, ClientKey, ClientLimits, FlowKey, Load, ServiceKey, Settings,
+    Slot, Span, TcpState,
+};
 
 use super::rings::{self, Member};
 use super::{Flow, Real, Route, Service, Tables};
@@ -52,6 +55,14 @@ pub struct Compiled {
     pub flows: Vec<(FlowKey, abi::Flow)>,
     /// Persistence templates.
     pub templates: Vec<(FlowKey, abi::Flow)>,
+    /// Networks that services let in or keep out.
+    pub access: Vec<(AccessKey, u32)>,
+    /// What each client may have, by service index.
+    pub client_limits: Vec<ClientLimits>,
+    /// Connections of clients.
+    pub client_connections: Vec<(ClientKey, i32)>,
+    /// Until when clients have opened as many flows as they may, in ns.
+    pub client_rates: Vec<(ClientKey, u64)>,
     /// Which real servers serve a destination.
     pub affinities: Vec<(AffinityKey, Affinity)>,
     /// The ways back of translated flows, and whether the flow is embryonic.
@@ -95,6 +106,10 @@ impl Compiled {
             addresses: Vec::new(),
             flows: Vec::new(),
             templates: Vec::new(),
+            access: Vec::new(),
+            client_limits: Vec::new(),
+            client_connections: Vec::new(),
+            client_rates: Vec::new(),
             affinities: Vec::new(),
             replies: Vec::new(),
             routes: tables.routes.iter().map(route).collect(),
@@ -156,7 +171,7 @@ impl Compiled {
         let index = self.cursors.len() as u32;
         let mut pool = Vec::new();
         for real in &written.reals {
-            let number = self.add_real(real, index, place.port, now_ns)?;
+            let number = self.add_real(real, written, (index, place.port), now_ns)?;
             if !real.removed {
                 let slot = Slot { real: number, weight: real.weight };
                 pool.push(Member {
@@ -185,13 +200,14 @@ impl Compiled {
             "none" => (abi::SCHEDULER_NONE, Vec::new()),
             other => return Err(wrong("scheduler", other, "no scheduler is called so")),
         };
+        let admits = self.admission(index, written, now_ns)?;
         let ring = self.add_span(&ring);
         let members: Vec<Slot> = pool.iter().map(|member| member.slot).collect();
         let pool = self.add_span(&members);
         let service = abi::Service {
             index,
             scheduler,
-            flags: flags(written)?,
+            flags: flags(written)? | admits,
             ring,
             pool,
             port_be: place.port.to_be(),
@@ -225,8 +241,8 @@ impl Compiled {
     fn add_real(
         &mut self,
         written: &Real,
-        service: u32,
-        port: u16,
+        of: &Service,
+        (service, port): (u32, u16),
         now_ns: u64,
     ) -> Result<u32, CompileError> {
         if self.addresses.contains(&written.address) {
@@ -261,6 +277,7 @@ impl Compiled {
             tunnel,
             tunnel_flags,
             tunnel_port_be: tunnel_port.to_be(),
+            counts_clients: (of.connections_per_client != 0).into(),
             upper_threshold: written.upper_threshold,
             lower_threshold: written.lower_threshold,
             ..abi::Real::default()

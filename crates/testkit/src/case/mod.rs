@@ -3,6 +3,7 @@
 //! A case knows nothing of who runs it. `compile` turns its tables into what the packet path reads;
 //! a runner fills those in, feeds the packets, and hands what it saw to `check`.
 
+mod admission;
 mod affinity;
 mod check;
 mod compile;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use admission::Client;
 pub use affinity::Remembered;
 pub use check::{Seen, SeenFlow};
 pub use compile::{CompileError, Compiled, endpoint, flow_key};
@@ -106,6 +108,21 @@ pub struct Service {
     /// Picks that a ring with a cursor has made already.
     #[serde(default)]
     pub cursor: u32,
+    /// Networks of clients that it serves, such as `10.0.0.0/8`; where there are any, no others.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Networks of clients that it does not serve.
+    #[serde(default)]
+    pub deny: Vec<String>,
+    /// Connections that one client may have; 0 for any number.
+    #[serde(default)]
+    pub connections_per_client: u32,
+    /// Flows that one client may open a second; 0 for any number.
+    #[serde(default)]
+    pub rate_per_client: u32,
+    /// What is known of its clients.
+    #[serde(default)]
+    pub clients: Vec<Client>,
     /// What lblc or lblcr remembers.
     #[serde(default)]
     pub remembers: Vec<Remembered>,

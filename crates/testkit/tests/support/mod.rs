@@ -16,6 +16,8 @@ const LIMITS: Limits = Limits {
     templates_max: 1024,
     fragments_max: 1024,
     affinities_max: 64,
+    networks_max: 64,
+    clients_max: 64,
 };
 /// What the kernel runs a packet with: the loopback interface.
 const INGRESS: u32 = 1;
@@ -96,6 +98,19 @@ impl Runner {
             let embryonic = flow.flags & abi::FLOW_EMBRYONIC != 0;
             let table = if embryonic { &to.embryonic } else { &to.established };
             table.put(key, flow, Put::Any)?;
+        }
+        let access = to.access.entries()?;
+        to.access.delete_all(&Vec::from_iter(access.into_iter().map(|(key, _)| key)))?;
+        let (keys, values): (Vec<_>, Vec<_>) = tables.access.iter().copied().unzip();
+        to.access.put_all(&keys, &values)?;
+        to.client_limits.put_range(0, &tables.client_limits)?;
+        clear(&to.client_connections)?;
+        for (key, count) in &tables.client_connections {
+            to.client_connections.put(key, count, Put::Any)?;
+        }
+        clear(&to.client_rates)?;
+        for (key, due_ns) in &tables.client_rates {
+            to.client_rates.put(key, due_ns, Put::Any)?;
         }
         clear(&to.affinities)?;
         for (key, entry) in &tables.affinities {

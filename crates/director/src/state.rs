@@ -154,7 +154,8 @@ impl StateFile {
         let mut model = Model::new(options);
         let mut reached = saved.generation;
         for (path, Record { generation, changes }) in records {
-            let (refusals, _) = model.change(&changes, false);
+            // As a whole, as they may have been taken so.
+            let (refusals, _) = model.change(&changes, true);
             let refused = refusals.into_iter().zip(1..).find_map(|(refusal, at)| Some((refusal?, at)));
             if let Some((source, number)) = refused {
                 return Err(StateError::Refused { path, generation, number, source });

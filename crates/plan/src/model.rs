@@ -100,6 +100,18 @@ impl ServiceEntry {
         self.reals.iter().rev()
     }
 
+    fn has_path_check(&self) -> bool {
+        let own = self.real_health.values().filter_map(|health| health.checks.as_ref());
+        own.chain([&self.health.checks]).flatten().any(|check| check.kind == api::CheckKind::Path)
+    }
+
+    /// The checks of a real server: its own, or else the service's.
+    #[must_use]
+    pub fn checks_of(&self, id: &RealId) -> &[api::Check] {
+        let own = self.real_health.get(id).and_then(|health| health.checks.as_deref());
+        own.unwrap_or(&self.health.checks)
+    }
+
     /// One real server.
     #[must_use]
     pub fn real(&self, id: &RealId) -> Option<&RealEntry> {
@@ -215,11 +227,12 @@ impl Model {
                     changes.push(Change::EditReal { service, real, spec });
                 }
             }
-            if entry.health != HealthSpec::default() {
-                changes.push(Change::SetHealth { service, health: entry.health.clone() });
-            }
+            // First, as those with checks of their own may be ones that the service's cannot be made of.
             for (&real, health) in &entry.real_health {
                 changes.push(Change::SetRealHealth { service, real, health: health.clone() });
+            }
+            if entry.health != HealthSpec::default() {
+                changes.push(Change::SetHealth { service, health: entry.health.clone() });
             }
         }
         Changes { atomic: true, changes }
@@ -293,6 +306,7 @@ impl Model {
     /// Does the same, and tells what was there before.
     pub fn change(&mut self, changes: &[Change], atomic: bool) -> (Vec<Option<Refusal>>, Before) {
         let mut before = Before::of(self);
+        before.as_whole = atomic;
         let mut refusals = Vec::with_capacity(changes.len());
         for change in changes {
             let refusal = self.apply_noting(change, &mut before).err();
@@ -303,7 +317,27 @@ impl Model {
                 return (aborted(refusals, changes.len()), Before::of(self));
             }
         }
+        if let Err(refusal) = self.check_reach(&before)
+            && let Some(last) = refusals.last_mut()
+        {
+            *last = Some(refusal);
+            self.undo(before);
+            return (aborted(refusals, changes.len()), Before::of(self));
+        }
         (refusals, before)
+    }
+
+    /// Whether the checks of touched services can be made, where that was not looked at with each change.
+    fn check_reach(&self, before: &Before) -> Result<(), Refusal> {
+        let touched = before.services().filter(|_| before.as_whole).map(|(id, _)| id);
+        for (id, entry) in touched.filter_map(|id| Some((id, self.service(id)?))) {
+            if entry.has_path_check() {
+                for (real, it) in &entry.reals {
+                    health::checks_reach(id, entry.checks_of(real), real, &it.spec)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The entry of a service to be changed; what it was is noted.
@@ -417,6 +451,9 @@ impl Model {
         check::real_tunnel(id, spec)?;
         check::real_port(service, id, spec)?;
         check::service_reals(service, entry.reals.len() + 1)?;
+        if !before.as_whole {
+            health::checks_reach(service, &entry.health.checks, id, spec)?;
+        }
         if entry.scheduler == Scheduler::Mh {
             check::mh_reals(service, entry.reals.len() + 1, &self.options)?;
         }
@@ -443,6 +480,9 @@ impl Model {
         supported::real(id, spec)?;
         check::real_tunnel(id, spec)?;
         check::real_port(service, id, spec)?;
+        if !before.as_whole {
+            health::checks_reach(service, entry.checks_of(id), id, spec)?;
+        }
         before.note_edited(service);
         if let Some(real) = self.entry(service, before).and_then(|entry| entry.reals.get_mut(id)) {
             real.spec = *spec;
@@ -467,6 +507,10 @@ impl Model {
     fn set_health(&mut self, id: &ServiceId, spec: &HealthSpec, before: &mut Before) -> Result<(), Refusal> {
         let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
         health::check_spec(id, spec)?;
+        let has_own = |real| entry.real_health.get(real).is_some_and(|health| health.checks.is_some());
+        for (real, it) in entry.reals.iter().filter(|(real, _)| !before.as_whole && !has_own(*real)) {
+            health::checks_reach(id, &spec.checks, real, &it.spec)?;
+        }
         if let Some(fallback) = spec.fallback {
             check_fallback(id, entry, fallback, &self.options)?;
         }
@@ -484,10 +528,12 @@ impl Model {
         before: &mut Before,
     ) -> Result<(), Refusal> {
         let entry = self.service(service).ok_or_else(|| no_such_service(service))?;
-        if !entry.reals.contains_key(id) {
-            return Err(no_such_real(service, id));
-        }
+        let real = entry.real(id).ok_or_else(|| no_such_real(service, id))?;
         health::check_checks(service, spec.checks.as_deref().unwrap_or_default())?;
+        if !before.as_whole {
+            let checks = spec.checks.as_ref().unwrap_or(&entry.health.checks);
+            health::checks_reach(service, checks, id, &real.spec)?;
+        }
         if let Some(entry) = self.entry(service, before) {
             if *spec == RealHealth::default() {
                 entry.real_health.remove(id);

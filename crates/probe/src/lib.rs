@@ -14,8 +14,10 @@ mod error;
 mod exchange;
 mod http;
 mod load;
+mod path;
 mod ping;
 mod program;
+mod raw;
 mod smtp;
 mod stream;
 mod tls;
@@ -26,12 +28,15 @@ use health::{Outcome, Probe};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use path::{Hop, NextHop};
+
 /// Most bytes of an answer that are looked at.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// What the probes need between them.
 #[derive(Debug, Default)]
 pub struct Prober {
+    path: path::Paths,
     ping: ping::Pings,
     tls: tls::Configurations,
 }
@@ -42,12 +47,13 @@ type Passed = Option<u16>;
 impl Prober {
     /// Makes a probe. It takes as long as the probe's time-out at most.
     ///
-    /// A path check is not made here, but by whoever has the way's next hop; it fails.
-    pub async fn probe(&self, probe: &Probe) -> Outcome {
+    /// For a path check, `next_hop` is where packets to its real server go; without one it fails.
+    pub async fn probe(&self, probe: &Probe, next_hop: Option<&NextHop>) -> Outcome {
         let start = Instant::now();
         let limit = Duration::from_millis(probe.timeout_ms.into());
-        let passed = match tokio::time::timeout(limit, self.make(probe)).await {
+        let passed = match tokio::time::timeout(limit, self.make(probe, next_hop)).await {
             Ok(passed) => passed,
+            Err(_) if probe.kind == CheckKind::Path => fail(path::silence(probe, next_hop)),
             Err(_) => fail(format!("no answer within {} ms", probe.timeout_ms)),
         };
         match passed {
@@ -56,7 +62,7 @@ impl Prober {
         }
     }
 
-    async fn make(&self, probe: &Probe) -> Result<Passed, Failure> {
+    async fn make(&self, probe: &Probe, next_hop: Option<&NextHop>) -> Result<Passed, Failure> {
         let to = SocketAddr::new(probe.address, probe.port);
         match &probe.kind {
             CheckKind::Tcp => stream::connect(to).await.map(|_| None),
@@ -71,7 +77,7 @@ impl Prober {
             CheckKind::Ping => self.ping.probe(probe.address, probe.timeout_ms).await.map(|()| None),
             CheckKind::Program { command, user } => program::probe(command, user, to).await,
             CheckKind::Load => load::probe(to).await.map(Some),
-            CheckKind::Path => fail("a path check needs the next hop of its real server"),
+            CheckKind::Path => self.path.probe(probe, next_hop).await.map(|()| None),
         }
     }
 }

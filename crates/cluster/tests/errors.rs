@@ -265,8 +265,7 @@ fn a_fallback_is_no_server_of_its_service() {
 
 #[test]
 fn what_is_wrong_with_health_stands_where_it_was_said() {
-    let text =
-        format!("{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 50 }}\n");
+    let text = format!("{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 50 }}\n");
     check(
         &text,
         &[
@@ -295,7 +294,9 @@ fn a_path_check_wants_a_vip_that_a_server_can_have() {
     check(
         &format!(
             "{}[check.open]\ntype = \"tcp\"\n",
-            of("ports = \"tcp/80\"\nservers = [\"10.0.0.2\", { server = \"10.0.0.1\", forward = \"nat\", checks = \"open\" }]")
+            of(
+                "ports = \"tcp/80\"\nservers = [\"10.0.0.2\", { server = \"10.0.0.1\", forward = \"nat\", checks = \"open\" }]"
+            )
         ),
         &[],
     );

@@ -342,7 +342,8 @@ mod tests {
             (mark, path(Some("192.0.2.1"), None), "needs one of its VIPs"),
             (mark, path(Some("2001:db8::1"), Some(80)), "which 2001:db8::1 is not"),
         ] {
-            let said = check_checks(&service, &[check]).map_or_else(|refusal| refusal.message, |()| String::new());
+            let said =
+                check_checks(&service, &[check]).map_or_else(|refusal| refusal.message, |()| String::new());
             assert!(said.contains(part) && said.is_empty() == part.is_empty(), "{service}: {said}");
             assert!(said.is_empty() || said.starts_with(&service.to_string()), "{said}");
         }

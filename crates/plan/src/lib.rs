@@ -29,6 +29,7 @@ mod marks;
 mod model;
 mod options;
 mod ordered;
+mod reach;
 mod recompile;
 pub mod ring;
 mod services;

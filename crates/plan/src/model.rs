@@ -9,6 +9,7 @@ use crate::health;
 use crate::marks::Marks;
 use crate::options::Options;
 use crate::ordered::Ordered;
+use crate::reach;
 use crate::setting::{self, Chosen};
 use crate::supported;
 use api::{
@@ -95,21 +96,14 @@ impl ServiceEntry {
         self.real_health.get(id)
     }
 
+    /// What differs for each real server that differs from the rest.
+    pub(crate) fn real_healths(&self) -> impl Iterator<Item = &RealHealth> {
+        self.real_health.values()
+    }
+
     /// The real servers, newest first: the order of every scheduler and listing.
     pub fn reals(&self) -> impl DoubleEndedIterator<Item = (&RealId, &RealEntry)> + ExactSizeIterator {
         self.reals.iter().rev()
-    }
-
-    fn has_path_check(&self) -> bool {
-        let own = self.real_health.values().filter_map(|health| health.checks.as_ref());
-        own.chain([&self.health.checks]).flatten().any(|check| check.kind == api::CheckKind::Path)
-    }
-
-    /// The checks of a real server: its own, or else the service's.
-    #[must_use]
-    pub fn checks_of(&self, id: &RealId) -> &[api::Check] {
-        let own = self.real_health.get(id).and_then(|health| health.checks.as_deref());
-        own.unwrap_or(&self.health.checks)
     }
 
     /// One real server.
@@ -327,19 +321,6 @@ impl Model {
         (refusals, before)
     }
 
-    /// Whether the checks of touched services can be made, where that was not looked at with each change.
-    fn check_reach(&self, before: &Before) -> Result<(), Refusal> {
-        let touched = before.services().filter(|_| before.as_whole).map(|(id, _)| id);
-        for (id, entry) in touched.filter_map(|id| Some((id, self.service(id)?))) {
-            if entry.has_path_check() {
-                for (real, it) in &entry.reals {
-                    health::checks_reach(id, entry.checks_of(real), real, &it.spec)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The entry of a service to be changed; what it was is noted.
     fn entry(&mut self, id: &ServiceId, before: &mut Before) -> Option<&mut ServiceEntry> {
         before.note_service(id, &self.services);
@@ -512,7 +493,7 @@ impl Model {
             health::checks_reach(id, &spec.checks, real, &it.spec)?;
         }
         if let Some(fallback) = spec.fallback {
-            check_fallback(id, entry, fallback, &self.options)?;
+            reach::check_fallback(id, entry, fallback, &self.options)?;
         }
         if let Some(entry) = self.entry(id, before) {
             entry.health = spec.clone();
@@ -579,32 +560,6 @@ impl Model {
         };
         Ok(())
     }
-}
-
-/// Whether a fallback could be added like any real server.
-fn check_fallback(
-    service: &ServiceId,
-    entry: &ServiceEntry,
-    fallback: api::Fallback,
-    options: &Options,
-) -> Result<(), Refusal> {
-    let api::Fallback { real, spec } = fallback;
-    if entry.reals.contains_key(&real) {
-        return Err(Refusal::new(
-            RefusalKind::RealExists,
-            format!("{real} is a real server of {service} already"),
-        ));
-    }
-    check::real_family(service, &real, &spec)?;
-    check::real_numbers(&real, &spec)?;
-    check::real_unicast(&real)?;
-    supported::real(&real, &spec)?;
-    check::real_tunnel(&real, &spec)?;
-    check::real_port(service, &real, &spec)?;
-    if entry.scheduler == Scheduler::Mh {
-        check::mh_reals(service, entry.reals.len() + 1, options)?;
-    }
-    Ok(())
 }
 
 /// The answers to an atomic list that ended with a refusal.

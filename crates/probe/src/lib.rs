@@ -14,6 +14,7 @@ mod error;
 mod exchange;
 mod http;
 mod load;
+pub mod look;
 mod path;
 mod ping;
 mod program;
@@ -28,7 +29,7 @@ use health::{Outcome, Probe};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub use path::{Hop, NextHop};
+pub use path::{Hop, NextHop, SynAnswer};
 
 /// Most bytes of an answer that are looked at.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -39,6 +40,14 @@ pub struct Prober {
     path: path::Paths,
     ping: ping::Pings,
     tls: tls::Configurations,
+}
+
+fn answered<E>(asked: Result<Result<SynAnswer, Failure>, E>) -> Result<Option<SynAnswer>, String> {
+    match asked {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(Failure(why))) => Err(why),
+        Err(_) => Ok(None),
+    }
 }
 
 /// What a passed probe reports.
@@ -59,6 +68,38 @@ impl Prober {
         match passed {
             Ok(share) => Outcome::Passed { latency_ms: start.elapsed().as_secs_f64() * 1000.0, share },
             Err(Failure(reason)) => Outcome::Failed { reason },
+        }
+    }
+
+    /// Opens a VIP by this way, as a path check does; `None`: nobody answered in time.
+    ///
+    /// # Errors
+    /// Why it could not be asked, as a part of a sentence.
+    pub async fn ask_way(
+        &self,
+        way: &health::Way,
+        hop: &Hop,
+        port: u16,
+        wait: Duration,
+    ) -> Result<Option<SynAnswer>, String> {
+        answered(tokio::time::timeout(wait, self.path.ask_way(way, hop, port)).await)
+    }
+
+    /// Opens a port of a real server, from this machine's own address, or from another one, the answer to which comes to
+    /// this machine only if the server's routes send it here; `None`: nobody answered in time.
+    ///
+    /// # Errors
+    /// Why it could not be asked, as a part of a sentence.
+    pub async fn ask_from(
+        &self,
+        from: Option<SocketAddr>,
+        to: SocketAddr,
+        hop: &Hop,
+        wait: Duration,
+    ) -> Result<Option<SynAnswer>, String> {
+        match from {
+            Some(from) => answered(tokio::time::timeout(wait, self.path.ask_from(from, to, hop)).await),
+            None => answered(tokio::time::timeout(wait, self.path.ask_own(to, hop)).await),
         }
     }
 

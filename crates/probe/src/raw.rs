@@ -20,6 +20,11 @@ pub(crate) mod bpf {
     const JUMP_SET: u16 = 0x45;
     const RETURN: u16 = 0x06;
 
+    /// Whom the packet came to (linux/filter.h, SKF_AD_PKTTYPE).
+    pub(crate) const PACKET_TYPE: SockFilter = SockFilter::new(LOAD_BYTE, 0, 0, 0xffff_f000 + 4);
+    /// To this machine's own MAC address (linux/if_packet.h, PACKET_HOST).
+    pub(crate) const TO_US: u32 = 0;
+
     /// Two bytes from here.
     pub(crate) const fn half(at: u32) -> SockFilter {
         SockFilter::new(LOAD_HALF, 0, 0, at)

@@ -5,8 +5,6 @@
 
 use api::{CheckKind, Tunnel, TunnelChecksum};
 use health::{Outcome, Probe, Way};
-use host::Interface;
-use host::netlink::Netlink;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use probe::{Hop, NextHop, Prober};
@@ -37,9 +35,17 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-fn interface(netns: &NetNs, name: &str) -> Interface {
-    let look = || block_on(async { Interface::by_name(&Netlink::open().expect("netlink"), name).await });
-    netns.run(look).expect("inside").expect("an interface")
+/// Index and Ethernet address of an interface.
+fn interface(netns: &NetNs, name: &str) -> (u32, [u8; 6]) {
+    let look = || {
+        let index = nix::net::if_::if_nametoindex(name).expect("an interface");
+        let mut all = nix::ifaddrs::getifaddrs().expect("interfaces");
+        let of_it = |it: nix::ifaddrs::InterfaceAddress| {
+            (it.interface_name == name).then(|| it.address?.as_link_addr()?.addr()).flatten()
+        };
+        (index, all.find_map(of_it).expect("Ethernet"))
+    };
+    netns.run(look).expect("inside")
 }
 
 /// A director that has the VIPs, as most have, and a server that has them on its loopback.
@@ -59,15 +65,14 @@ impl World {
             netns.ip(&format!("addr add {}/32 dev {vips}", VIP[0])).expect("VIP");
             netns.ip(&format!("addr add {}/128 dev {vips} nodad", VIP[1])).expect("VIP");
         }
-        let quiet = |(key, value)| std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{key}"), value).expect(key);
-        server.run(|| [("arp_ignore", "1"), ("arp_announce", "2")].into_iter().for_each(quiet)).expect("inside");
-        let mac = |netns| interface(netns, "eth0").mac.expect("Ethernet").0;
-        let hop = Hop {
-            interface: interface(&director, "eth0").index,
-            destination: mac(&server),
-            source: mac(&director),
-            address: None,
-        };
+        let quiet =
+            |(key, value)| std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{key}"), value).expect(key);
+        server
+            .run(|| [("arp_ignore", "1"), ("arp_announce", "2")].into_iter().for_each(quiet))
+            .expect("inside");
+        let ((interface, source), (_, destination)) =
+            (interface(&director, "eth0"), interface(&server, "eth0"));
+        let hop = Hop { interface, destination, source, address: None };
         Self { director, server, hop }
     }
 
@@ -156,7 +161,8 @@ fn a_server_without_the_vip_or_with_a_closed_port_fails_with_what_to_look_at() {
         let _listener = world.listen();
         let prefix = if family == 0 { 32 } else { 128 };
         world.server.ip(&format!("addr del {vip}/{prefix} dev lo")).expect("VIP taken off");
-        let mac = interface(&world.server, "eth0").mac.expect("Ethernet");
+        let (_, mac) = interface(&world.server, "eth0");
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         let real = SERVER[family];
         let arp = if family == 0 { ", and arp_announce is 2" } else { "" };
         assert_eq!(
@@ -175,10 +181,7 @@ fn what_cannot_be_asked_is_said() {
     }
     let world = World::new();
     let probe = order(VIP[0], SERVER[0], None);
-    assert_eq!(
-        world.ask_by(&probe, None),
-        Err("no MAC address is known for 10.0.0.2: is it up?".to_owned())
-    );
+    assert_eq!(world.ask_by(&probe, None), Err("no MAC address is known for 10.0.0.2: is it up?".to_owned()));
     assert_eq!(
         world.ask_by(&Probe { way: None, ..probe.clone() }, Some(NextHop::Local)),
         Err("the service has no VIP to ask for".to_owned())
@@ -204,7 +207,7 @@ impl Decapsulator {
     fn start(server: &NetNs, tunnel: Tunnel) -> Self {
         let open = |link: &'static str| server.run(|| Frames::open(link)).expect("inside").expect("a link");
         let (outside, inside) = (open("eth0"), open("in0"));
-        let mac = interface(server, "in1").mac.expect("Ethernet").0;
+        let (_, mac) = interface(server, "in1");
         let end = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&end);
         let work = move || {
@@ -277,7 +280,8 @@ fn a_tunnel_is_gone_through_and_a_missing_end_is_found_out() {
         }
         let (vip, real) = (VIP[0], SERVER[0]);
         let why = world.ask(0, 0, Some(tunnel)).expect_err("nobody takes it out of the tunnel");
-        let begin = format!("nobody answered for VIP {vip} through the {name} tunnel to {real}: look whether");
+        let begin =
+            format!("nobody answered for VIP {vip} through the {name} tunnel to {real}: look whether");
         assert!(why.starts_with(&begin), "{why}");
     }
 }
@@ -310,7 +314,10 @@ fn many_path_checks_are_made_at_a_time() {
         tasks.join_all().await
     };
     let outcomes = world.director.run(|| block_on(all)).expect("inside");
-    println!("{checks} path checks a second: {} ms of a processor a second", (cpu_ms() - before) / SECONDS.cast_signed());
+    println!(
+        "{checks} path checks a second: {} ms of a processor a second",
+        (cpu_ms() - before) / SECONDS.cast_signed()
+    );
     let failed: Vec<_> = outcomes.iter().filter(|it| matches!(it, Outcome::Failed { .. })).collect();
     assert!(failed.is_empty(), "{} failed, such as {:?}", failed.len(), failed[0]);
     assert_eq!(outcomes.len() as u64, checks * SECONDS);

@@ -110,8 +110,8 @@ fn encapsulate(through: &Through, inner: &[u8], inner_v4: bool) -> io::Result<Ve
 }
 
 fn udp(through: &Through, port: u16, summed: bool, payload: &[u8]) -> io::Result<UdpHeader> {
-    let mut header = UdpHeader::without_ipv4_checksum(GUE_SOURCE_PORT, port, payload.len())
-        .map_err(io::Error::other)?;
+    let mut header =
+        UdpHeader::without_ipv4_checksum(GUE_SOURCE_PORT, port, payload.len()).map_err(io::Error::other)?;
     if summed {
         let sum = match (through.from, through.to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -243,7 +243,11 @@ mod tests {
             Some(NetSlice::Ipv4(ip)) => {
                 let header = ip.header().to_header();
                 assert_eq!(header.calc_header_checksum(), header.header_checksum);
-                (ip.payload().payload, header.protocol.0, [header.source.to_vec(), header.destination.to_vec()])
+                (
+                    ip.payload().payload,
+                    header.protocol.0,
+                    [header.source.to_vec(), header.destination.to_vec()],
+                )
             }
             Some(NetSlice::Ipv6(ip)) => {
                 let header = ip.header().to_header();

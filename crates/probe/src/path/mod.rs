@@ -19,7 +19,7 @@ use crate::error::{Failure, fail};
 use crate::raw::{self, Begin, bpf};
 use crate::stream;
 use api::Tunnel;
-use etherparse::{LaxSlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TcpOptionElement, TransportSlice};
 use frame::{Link, Segment, Through};
 use health::{Probe, Way};
 use nix::ifaddrs::getifaddrs;
@@ -64,6 +64,17 @@ pub struct Hop {
     pub address: Option<IpAddr>,
 }
 
+/// What a SYN was answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynAnswer {
+    /// The connection was accepted, else it was reset.
+    pub accepted: bool,
+    /// Longest segment that the server takes, in bytes, if it said so.
+    pub mss: Option<u16>,
+    /// Whether the answer came with its checksum; one that a card would finish did not.
+    pub is_summed: bool,
+}
+
 /// The sockets of all path checks, made with the first one: it may need a permission that nobody else wants.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
@@ -80,11 +91,40 @@ impl Paths {
             Some(NextHop::Local) => return local(to).await,
             Some(NextHop::Link(hop)) => hop,
         };
-        let open = self.open.get_or_try_init(|| async { Open::new() }).await.map_err(|error| {
+        if !self.open().await?.ask_way(way, hop, probe.port).await?.accepted {
+            return fail(format!("port {} of VIP {} is closed there: it was refused", to.port(), to.ip()));
+        }
+        Ok(())
+    }
+
+    /// Opens the VIP by this way. Silence is for the caller to end.
+    pub(crate) async fn ask_way(&self, way: &Way, hop: &Hop, port: u16) -> Result<SynAnswer, Failure> {
+        self.open().await?.ask_way(way, hop, port).await
+    }
+
+    /// Opens this from an address that need not be this machine's; it must be of the same family.
+    pub(crate) async fn ask_from(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        hop: &Hop,
+    ) -> Result<SynAnswer, Failure> {
+        self.open().await?.ask(from, to, hop, None).await
+    }
+
+    /// The same from this machine's own address on the way.
+    pub(crate) async fn ask_own(&self, to: SocketAddr, hop: &Hop) -> Result<SynAnswer, Failure> {
+        let Some(own) = hop.address else { return fail("the route names no address of this machine") };
+        let held = hold_port(own)?;
+        let from = held.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no address"))?;
+        self.open().await?.ask(from, to, hop, None).await
+    }
+
+    async fn open(&self) -> Result<&Open, Failure> {
+        self.open.get_or_try_init(|| async { Open::new() }).await.map_err(|error| {
             let hint = if error.kind() == io::ErrorKind::PermissionDenied { ", CAP_NET_RAW" } else { "" };
-            Failure(format!("path checks need a packet socket{hint}: {error}"))
-        })?;
-        open.probe(way, hop, to).await
+            Failure(format!("this needs a packet socket{hint}: {error}"))
+        })
     }
 }
 
@@ -99,7 +139,9 @@ pub(crate) fn silence(probe: &Probe, next_hop: Option<&NextHop>) -> String {
             // Else it asks for the director's MAC address in the name of the VIP, to which the director does not answer.
             let arp = if vip.is_ipv4() { ", and arp_announce is 2" } else { "" };
             let mac = Mac(hop.destination);
-            format!("nobody answered for VIP {vip} at {real} ({mac}): look whether the VIP is on its loopback{arp}")
+            format!(
+                "nobody answered for VIP {vip} at {real} ({mac}): look whether the VIP is on its loopback{arp}"
+            )
         }
         Some(tunnel) => format!(
             "nobody answered for VIP {vip} through the {} tunnel to {real}: look whether the tunnel's device is up there, has \
@@ -187,8 +229,7 @@ struct Expected {
     /// The director's address and the port held.
     to: SocketAddr,
     sequence: u32,
-    /// Gets whether the connection was accepted.
-    told: oneshot::Sender<bool>,
+    told: oneshot::Sender<SynAnswer>,
 }
 
 /// Checks under way, by the lower half of the sequence number.
@@ -228,10 +269,9 @@ impl Open {
         Ok(Self { sender: raw::sender()?, tag, last: AtomicU16::new(last), waiting, readers })
     }
 
-    async fn probe(&self, way: &Way, hop: &Hop, to: SocketAddr) -> Result<(), Failure> {
+    async fn ask_way(&self, way: &Way, hop: &Hop, port: u16) -> Result<SynAnswer, Failure> {
         let held = hold_port(source(way, hop)?)?;
         let from = held.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no address"))?;
-        let link = Link { destination: hop.destination, source: hop.source };
         let through = match (way.tunnel, hop.address) {
             (None, _) => None,
             (Some(tunnel), Some(address)) => Some(Through { tunnel, from: address, to: way.real }),
@@ -239,20 +279,30 @@ impl Open {
                 return fail(format!("the route to {} names no address of this machine", way.real));
             }
         };
+        self.ask(from, SocketAddr::new(way.vip, port), hop, through.as_ref()).await
+    }
+
+    async fn ask(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        hop: &Hop,
+        through: Option<&Through>,
+    ) -> Result<SynAnswer, Failure> {
+        let link = Link { destination: hop.destination, source: hop.source };
         let (told, answer) = oneshot::channel();
         let (ticket, sequence) = self.expect(to, from, told)?;
         let syn = Segment { from, to, sequence, reset: false };
-        raw::send(&self.sender, hop.interface, &frame::frame(link, &syn, through.as_ref())?)?;
+        raw::send(&self.sender, hop.interface, &frame::frame(link, &syn, through)?)?;
         // Its sender goes only with the entry, which the ticket keeps.
-        let Ok(accepted) = answer.await else { return fail("the check was given up") };
+        let Ok(answer) = answer.await else { return fail("the check was given up") };
         drop(ticket);
-        if !accepted {
-            return fail(format!("port {} of VIP {} is closed there: it was refused", to.port(), to.ip()));
+        if answer.accepted {
+            // The server is not kept waiting for a client.
+            let reset = Segment { sequence: sequence.wrapping_add(1), reset: true, ..syn };
+            raw::send(&self.sender, hop.interface, &frame::frame(link, &reset, through)?)?;
         }
-        // The server is not kept waiting for a client.
-        let reset = Segment { sequence: sequence.wrapping_add(1), reset: true, ..syn };
-        raw::send(&self.sender, hop.interface, &frame::frame(link, &reset, through.as_ref())?)?;
-        Ok(())
+        Ok(answer)
     }
 
     /// Begins to wait, until the ticket is dropped. Gives the number of the SYN too.
@@ -260,7 +310,7 @@ impl Open {
         &self,
         from: SocketAddr,
         to: SocketAddr,
-        told: oneshot::Sender<bool>,
+        told: oneshot::Sender<SynAnswer>,
     ) -> Result<(Ticket, u32), Failure> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // What acknowledges the highest number has another upper half.
@@ -294,9 +344,11 @@ fn hold_port(address: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Takes acknowledgments of SYNs of this upper half that open or reset.
-fn ipv4_filter(tag: u16) -> [SockFilter; 11] {
+/// Takes acknowledgments of SYNs of this upper half that open or reset, and came to this machine's own MAC address.
+fn ipv4_filter(tag: u16) -> [SockFilter; 13] {
     [
+        bpf::PACKET_TYPE,
+        bpf::must_be(bpf::TO_US, 10),
         bpf::byte(9),
         bpf::must_be(TCP, 8),
         // Later pieces have no TCP header.
@@ -313,8 +365,10 @@ fn ipv4_filter(tag: u16) -> [SockFilter; 11] {
 }
 
 /// The same behind a header without extensions.
-fn ipv6_filter(tag: u16) -> [SockFilter; 8] {
+fn ipv6_filter(tag: u16) -> [SockFilter; 10] {
     [
+        bpf::PACKET_TYPE,
+        bpf::must_be(bpf::TO_US, 7),
         bpf::byte(6),
         bpf::must_be(TCP, 5),
         bpf::half(48),
@@ -332,10 +386,9 @@ async fn read(socket: AsyncFd<Socket>, waiting: Arc<Waiting>) {
     loop {
         // Fails only when the runtime ends.
         let Ok(mut ready) = socket.readable().await else { return };
-        match ready.try_io(|socket| socket.get_ref().read(&mut packet)) {
-            Ok(Ok(length)) => take(&packet[..length], &waiting),
-            // An interface that went down is reported once; the others are still there.
-            Ok(Err(_)) | Err(_) => {}
+        // An error is reported once, and the next packet is still there.
+        if let Ok(Ok(length)) = ready.try_io(|socket| socket.get_ref().read(&mut packet)) {
+            take(&packet[..length], &waiting);
         }
     }
 }
@@ -351,7 +404,7 @@ fn take(packet: &[u8], waiting: &Waiting) {
         && let Some(expected) = waiting.remove(&number)
     {
         // Who gave up just now does not want it.
-        let _ = expected.told.send(answer.accepted);
+        let _ = expected.told.send(answer.said);
     }
 }
 
@@ -361,27 +414,38 @@ struct Answer {
     from: SocketAddr,
     to: SocketAddr,
     acknowledged: u32,
-    accepted: bool,
+    said: SynAnswer,
 }
 
 impl Answer {
     fn read(packet: &[u8]) -> Option<Self> {
         let packet = LaxSlicedPacket::from_ip(packet).ok()?;
-        let (from, to): (IpAddr, IpAddr) = match packet.net.as_ref()? {
-            etherparse::LaxNetSlice::Ipv4(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into())
+        let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { return None };
+        let (from, to, sum): (IpAddr, IpAddr, _) = match packet.net.as_ref()? {
+            LaxNetSlice::Ipv4(ip) => {
+                let (header, ends) = (ip.header(), [ip.header().source(), ip.header().destination()]);
+                let sum = tcp.calc_checksum_ipv4(ends[0], ends[1]);
+                (header.source_addr().into(), header.destination_addr().into(), sum)
             }
-            etherparse::LaxNetSlice::Ipv6(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into())
+            LaxNetSlice::Ipv6(ip) => {
+                let (header, ends) = (ip.header(), [ip.header().source(), ip.header().destination()]);
+                let sum = tcp.calc_checksum_ipv6(ends[0], ends[1]);
+                (header.source_addr().into(), header.destination_addr().into(), sum)
             }
-            etherparse::LaxNetSlice::Arp(_) => return None,
+            LaxNetSlice::Arp(_) => return None,
         };
-        let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
         (tcp.ack() && (tcp.syn() || tcp.rst())).then(|| Self {
             from: (from, tcp.source_port()).into(),
             to: (to, tcp.destination_port()).into(),
             acknowledged: tcp.acknowledgment_number(),
-            accepted: !tcp.rst(),
+            said: SynAnswer {
+                accepted: !tcp.rst(),
+                mss: tcp.options_iterator().find_map(|option| match option {
+                    Ok(TcpOptionElement::MaximumSegmentSize(mss)) => Some(mss),
+                    _ => None,
+                }),
+                is_summed: sum.is_ok_and(|sum| sum == tcp.checksum()),
+            },
         })
     }
 }

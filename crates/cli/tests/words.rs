@@ -72,6 +72,16 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
 }
 
 #[test]
+fn the_doctor_lists_what_it_does_and_says_that_it_can_do_nothing_without_a_director() {
+    let listed = sluice(&["doctor", "--list"]);
+    assert!(listed.status.success());
+    assert!(text(&listed.stdout).lines().any(|line| line.starts_with("arp         Does nobody but")));
+    let output = sluice(&["doctor", "--socket", "/nonexistent/s"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no director listens on /nonexistent/s"));
+}
+
+#[test]
 fn every_command_has_an_example_in_its_help() {
     let commands: [&[&str]; 12] = [
         &[],

@@ -37,10 +37,3 @@ pub struct Finding {
     /// The command that puts it right, with the machine to type it on where that is another one.
     pub fix: String,
 }
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { severity, examination, place, what, fix } = self;
-        write!(f, "{severity}: {examination}: {place}: {what}; fix: {fix}")
-    }
-}

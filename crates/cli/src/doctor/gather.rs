@@ -1,14 +1,14 @@
 //! The facts: what the director says, what the kernel says, and what the network answers.
 
 use super::network;
-use api::{Forwarding, MarkMatch, Ports, Protocol, RealId, ServiceId, Services, Status};
+use api::{Forwarding, MarkMatch, Ports, Protocol, RealId, RealSpec, ServiceId, Services, Status};
 use doctor::{
     Attached, Examination, Facts, Filling, ForwardedPath, Missed, Secret, Server, ServiceState, Vip,
 };
 use host::neighbours::machine::Timing;
 use host::netlink::Netlink;
 use host::{Interface, Neighbours, OwnAddress, Resolved, Route};
-use plan::Model;
+use plan::{Model, ServiceEntry};
 use probe::{Hop, NextHop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -168,7 +168,7 @@ fn states(answers: &Answers, gathered: &mut Gathered) {
 async fn this_machine(answers: &Answers, netlink: &Netlink, gathered: &mut Gathered) {
     let facts = &mut gathered.facts;
     for (id, entry) in answers.model.services() {
-        if entry.reals().any(|(_, it)| it.spec.forwarding == Forwarding::Masquerade) {
+        if reals(entry).any(|(_, spec)| spec.forwarding == Forwarding::Masquerade) {
             facts.masquerades[usize::from(id.family() == api::Family::Ipv6)] = true;
         }
     }
@@ -217,7 +217,7 @@ fn secret_path(pid: u32) -> std::io::Result<PathBuf> {
 
 /// The machines of all real servers, and their next hops.
 async fn servers(answers: &Answers, netlink: &Netlink, gathered: &mut Gathered) -> Result<NextHops, Error> {
-    let reals = answers.model.services().flat_map(|(_, entry)| entry.reals().map(|(real, _)| real.address));
+    let reals = answers.model.services().flat_map(|(_, entry)| reals(entry).map(|(real, _)| real.address));
     let addresses: BTreeSet<IpAddr> = reals.collect();
     let (neighbours, mut events) = Neighbours::start(Timing::default()).await?;
     neighbours.watch(addresses.clone()).await?;
@@ -271,10 +271,10 @@ async fn servers(answers: &Answers, netlink: &Netlink, gathered: &mut Gathered) 
 fn paths(answers: &Answers, gathered: &mut Gathered) {
     for (id, entry) in answers.model.services() {
         let Some((vip, port)) = virtual_place(&answers.model, id) else { continue };
-        for (real, it) in entry.reals() {
-            let tunnel = match it.spec.forwarding {
+        for (real, spec) in reals(entry) {
+            let tunnel = match spec.forwarding {
                 Forwarding::DirectRouting => None,
-                Forwarding::Tunnel => Some(it.spec.tunnel),
+                Forwarding::Tunnel => Some(spec.tunnel),
                 Forwarding::Masquerade | Forwarding::Local => continue,
             };
             // The packet keeps its port.
@@ -304,19 +304,24 @@ fn virtual_place(model: &Model, id: &ServiceId) -> Option<(IpAddr, u16)> {
     }
 }
 
-/// A port of each server whose replies this machine must translate.
+/// The real servers of a service, and its fallback.
+fn reals(entry: &ServiceEntry) -> impl Iterator<Item = (RealId, RealSpec)> {
+    let fallback = entry.health().fallback.map(|it| (it.real, it.spec));
+    entry.reals().map(|(real, it)| (*real, it.spec)).chain(fallback)
+}
+
+/// A port of each server whose replies this machine must translate; 0 where none is known.
 fn masqueraded(model: &Model) -> Vec<SocketAddr> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<IpAddr, u16> = BTreeMap::new();
     for (id, entry) in model.services().filter(|(_, entry)| !model.policy(entry).source_nat) {
         let own = match *id {
             ServiceId::Address { port, .. } => port,
             ServiceId::Fwmark { .. } => 0,
         };
-        for (real, _) in entry.reals().filter(|(_, it)| it.spec.forwarding == Forwarding::Masquerade) {
-            let port = if real.port == 0 { own } else { real.port };
-            // A port of TCP answers best; any other one may still reset.
-            if port > 0 {
-                found.entry(real.address).or_insert(port);
+        for (real, _) in reals(entry).filter(|(_, spec)| spec.forwarding == Forwarding::Masquerade) {
+            let port = found.entry(real.address).or_default();
+            if *port == 0 {
+                *port = if real.port == 0 { own } else { real.port };
             }
         }
     }

@@ -73,12 +73,16 @@ fn needs(error: &std::io::Error, place: &str) -> String {
 pub(super) async fn try_paths(next_hops: &NextHops, gathered: &mut Gathered) {
     let prober = Arc::new(Prober::default());
     let mut ways: Vec<(usize, Way, u16, Hop)> = Vec::new();
-    for (at, path) in gathered.facts.paths.iter().enumerate() {
+    let mut wrong = BTreeSet::new();
+    for (at, path) in gathered.facts.paths.iter().enumerate().filter(|(_, path)| path.real.port > 0) {
         let (real, port) = (path.real.address, path.real.port);
-        if let Some(NextHop::Link(hop)) = next_hops.get(&real)
-            && port > 0
-        {
-            ways.push((at, Way { vip: path.vip, real, tunnel: path.tunnel }, port, *hop));
+        match next_hops.get(&real) {
+            Some(NextHop::Link(hop)) => {
+                ways.push((at, Way { vip: path.vip, real, tunnel: path.tunnel }, port, *hop));
+            }
+            // The host's own.
+            Some(NextHop::Local) => {}
+            None => drop(wrong.insert(unreachable(real))),
         }
     }
     if ways.len() > PATHS_MAX {
@@ -86,7 +90,6 @@ pub(super) async fn try_paths(next_hops: &NextHops, gathered: &mut Gathered) {
         gathered.miss(Examination::Path, why);
         ways.truncate(PATHS_MAX);
     }
-    let mut wrong = BTreeSet::new();
     for some in ways.chunks(AT_ONCE) {
         let mut asked = JoinSet::new();
         for (at, way, port, hop) in some.iter().cloned() {
@@ -111,6 +114,10 @@ pub(super) async fn try_paths(next_hops: &NextHops, gathered: &mut Gathered) {
     }
 }
 
+fn unreachable(real: IpAddr) -> String {
+    format!("no MAC address is known for {real}: `--only neighbour' says more")
+}
+
 fn result(answer: Option<SynAnswer>) -> PathResult {
     match answer {
         None => PathResult::Silent,
@@ -129,7 +136,20 @@ pub(super) async fn ways_back(
     let prober = Arc::new(Prober::default());
     let mut asked = JoinSet::new();
     for (to, number) in ports.iter().zip(0_u16..) {
-        let Some(NextHop::Link(hop)) = next_hops.get(&to.ip()) else { continue };
+        let hop = match next_hops.get(&to.ip()) {
+            Some(NextHop::Link(hop)) if to.port() > 0 => hop,
+            Some(NextHop::Local) => continue,
+            Some(NextHop::Link(_)) => {
+                let why =
+                    format!("no port of {} is known: it is in services of every port or by mark", to.ip());
+                gathered.miss(Examination::WayBack, why);
+                continue;
+            }
+            None => {
+                gathered.miss(Examination::WayBack, unreachable(to.ip()));
+                continue;
+            }
+        };
         let Some(from) = nowhere(netlink, to.ip()).await else {
             let why = "this machine has routes of its own to all addresses that are nobody's";
             gathered.miss(Examination::WayBack, why);

@@ -156,6 +156,9 @@ fn links_that_are_down_and_servers_that_are_not_there_are_found() {
     world.ipvsadm("-a -t 192.0.2.10:9000 -r 192.0.2.77 -g -w 0");
     world.finds("service", &["no real server of this service may get work"]);
     world.finds("neighbour", &["error neighbour 192.0.2.77: no MAC address is known for this real server"]);
+    let (findings, missed) = world.examine(&["path"]);
+    assert_eq!((findings, missed.len()), (vec![], 1), "{missed:?}");
+    assert!(missed[0].starts_with("no MAC address is known for 192.0.2.77"), "{missed:?}");
     world.ipvsadm("-D -t 192.0.2.10:9000");
     world.is_healthy("service");
     world.is_healthy("neighbour");

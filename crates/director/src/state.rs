@@ -5,7 +5,7 @@
 //! written anew, and the journal begins again.
 
 use crate::journal::{Base, Journal, Record, sync_directory_of};
-use api::{Change, Changes, Refusal};
+use api::{Change, Changes, Refusal, RefusalKind};
 use plan::{Model, Options};
 use serde::Deserialize;
 use std::fs::File;
@@ -156,7 +156,9 @@ impl StateFile {
         for (path, Record { generation, changes }) in records {
             // As a whole, as they may have been taken so.
             let (refusals, _) = model.change(&changes, true);
-            let refused = refusals.into_iter().zip(1..).find_map(|(refusal, at)| Some((refusal?, at)));
+            let is_own = |refusal: &Refusal| refusal.kind != RefusalKind::Aborted;
+            let refused =
+                refusals.into_iter().zip(1..).find_map(|(refusal, at)| Some((refusal.filter(is_own)?, at)));
             if let Some((source, number)) = refused {
                 return Err(StateError::Refused { path, generation, number, source });
             }

@@ -21,7 +21,7 @@ const DIRECTOR: [&str; 2] = ["10.0.0.1", "2001:db8:1::1"];
 const SERVER: [&str; 2] = ["10.0.0.2", "2001:db8:1::2"];
 const PORT: u16 = 8080;
 /// Until silence is taken for no answer.
-const SILENCE_MS: u32 = 300;
+const SILENCE_MS: u32 = 1000;
 /// Checks a second where nothing else is said, and for how long.
 const CHECKS: u64 = 500;
 const SECONDS: u64 = 3;

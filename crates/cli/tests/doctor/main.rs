@@ -98,8 +98,8 @@ fn replies_that_go_another_way_and_unfinished_checksums_are_found() {
     // A link whose far end leaves checksums to a card that is not there.
     world.is_healthy("offload");
     let set = |value: &'static str| {
-        let run = || Command::new("ethtool").args(["-K", "eth0", "tx", value]).status();
-        assert!(inside.run(run).expect("inside").expect("ethtool").success());
+        let run = || Command::new("ethtool").args(["-K", "eth0", "tx", value]).output();
+        assert!(inside.run(run).expect("inside").expect("ethtool").status.success());
     };
     set("on");
     world.finds("offload", &["error offload 10.0.0.9: its packets come with unfinished checksums"]);

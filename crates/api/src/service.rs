@@ -161,7 +161,7 @@ impl Forwarding {
 }
 
 /// An encapsulation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Tunnel {
     /// IP in IP.
@@ -182,7 +182,7 @@ pub enum Tunnel {
 }
 
 /// Checksum mode of an encapsulation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelChecksum {
     /// None (`--tun-nocsum`).

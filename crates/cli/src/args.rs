@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Drain(crate::health::DrainArgs),
     /// Give a drained real server work again.
     Undrain(crate::health::DrainArgs),
+    /// Look for the classic mistakes of a cluster, and say what to do about each.
+    Doctor(crate::doctor::DoctorArgs),
     /// Find everything that is wrong with a cluster file; the exit code is 1 if it would be refused.
     #[command(
         after_help = "Examples:\n  sluice validate cluster.toml\n  sluice validate - --json < cluster.toml"

@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod doctor;
 mod file;
 mod generate;
 mod health;
@@ -45,6 +46,7 @@ fn run(args: Args) -> ExitCode {
         Command::Fmt(options) => return code(file::fmt(&options)),
         Command::Schema => return code(file::schema()),
         Command::Import(options) => return code(file::import(&options)),
+        Command::Doctor(options) => return doctor::run(&options),
         Command::Director(options) => director::main(options),
         Command::Demo(options) => return lab::demo::main(options),
         Command::LabUdpEcho(options) => return lab::udp::main(&options),

@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 18] = [
+    let cases: [(&[&str], i32, &str); 19] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
@@ -38,6 +38,7 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["policy", "default", "--rescue", "maybe"], 2, "say on or off"),
         (&["set", "conn_reuse_mode"], 2, "<VALUE>"),
         (&["set", "conn_reuse_mode", "many"], 2, "invalid value 'many'"),
+        (&["doctor", "--only", "apr"], 2, "no examination of this name: use interface, xdp,"),
         (&["demo", "--end", "1x"], 1, "there is no run 1x"),
         (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
     ];
@@ -71,8 +72,18 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
 }
 
 #[test]
+fn the_doctor_lists_what_it_does_and_says_that_it_can_do_nothing_without_a_director() {
+    let listed = sluice(&["doctor", "--list"]);
+    assert!(listed.status.success());
+    assert!(text(&listed.stdout).lines().any(|line| line.starts_with("arp         Does nobody but")));
+    let output = sluice(&["doctor", "--socket", "/nonexistent/s"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no director listens on /nonexistent/s"));
+}
+
+#[test]
 fn every_command_has_an_example_in_its_help() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["director"],
         &["status"],
@@ -81,6 +92,7 @@ fn every_command_has_an_example_in_its_help() {
         &["policy"],
         &["set"],
         &["demo"],
+        &["doctor"],
         &["bench", "packet"],
         &["completions"],
         &["man"],

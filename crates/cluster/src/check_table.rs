@@ -8,9 +8,10 @@ record! { "a check"
 pub struct Check {
     /// What is done: `tcp` opens a connection; `exchange` sends something and expects an answer; `http` asks for a page; `smtp`
     /// greets a mail server; `dns` asks a name server; `ping` sends an ICMP echo request; `program` runs a program of yours;
-    /// `load` reads the load that the server reports; `path` opens a connection to the VIP through this very server, and is refused in this release.
+    /// `load` reads the load that the server reports; `path` opens a connection to the VIP through this very server, by its
+    /// MAC address or its tunnel.
     must r#type: CheckType,
-    /// Where to. Default: the server's own address.
+    /// Where to. Default: the server's own address. `path`: the VIP; default: the service's.
     may address: Address,
     /// Which port. Default: the server's port, or else the service's.
     may port: Int<1, 65535>,

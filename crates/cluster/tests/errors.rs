@@ -271,20 +271,52 @@ fn a_fallback_is_no_server_of_its_service() {
 
 #[test]
 fn what_is_wrong_with_health_stands_where_it_was_said() {
-    let text = format!(
-        "{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 0 }}\n[check.way]\ntype = \"path\"\n"
-    );
+    let text = format!("{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 0 }}\n");
     check(
         &text,
         &[
             "7:41: error: found `0', expected a whole number, 1 to 100",
-            "8:8: error: path checks are not in this release: use one of another kind",
         ],
     );
     let many = vec!["\"c\""; 17].join(", ");
     check(
         &format!("{GOOD}fallback = \"10.0.0.9\"\nchecks = [{many}]\n[check.c]\ntype = \"tcp\"\n"),
         &["7:10: error: TCP 192.0.2.10:80: 17 checks are too many: at most 16"],
+    );
+}
+
+#[test]
+fn a_path_check_wants_a_vip_that_a_server_can_have() {
+    let path = "[check.way]\ntype = \"path\"\n";
+    check(&format!("{GOOD}checks = \"way\"\n{path}"), &[]);
+    let of = |keys: &str| format!("[service.s]\nvip = \"192.0.2.1\"\n{keys}\nchecks = \"way\"\n{path}");
+    check(
+        &of("ports = \"tcp/80\"\nforward = \"nat\"\nservers = [\"10.0.0.1\"]"),
+        &[
+            "6:10: error: TCP 192.0.2.1:80: real server 10.0.0.1:80 is masqueraded and has no VIP to look at, so a path check says nothing of it: use checks of another kind",
+        ],
+    );
+    // One with checks of its own beside others.
+    check(
+        &format!(
+            "{}[check.open]\ntype = \"tcp\"\n",
+            of(
+                "ports = \"tcp/80\"\nservers = [\"10.0.0.2\", { server = \"10.0.0.1\", forward = \"nat\", checks = \"open\" }]"
+            )
+        ),
+        &[],
+    );
+    check(
+        &of("ports = \"udp/53\"\nservers = [\"10.0.0.1\"]"),
+        &[
+            "5:10: error: UDP 192.0.2.1:53: a path check opens a TCP connection, so it is for services of TCP: use another kind of check",
+        ],
+    );
+    check(
+        &of("ports = \"tcp/80\"\nmark = 7\nservers = [\"10.0.0.1\"]"),
+        &[
+            "6:10: error: FWM 7: a path check of a service by mark needs one of its VIPs as `address', and a TCP `port' of it",
+        ],
     );
 }
 

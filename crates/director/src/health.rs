@@ -8,7 +8,8 @@ use crate::actor::{ActorError, Director, log_error};
 use abi::REAL_AVAILABLE;
 use api::{Change, HealthSpec, HealthView, RealHealth, RealId, RealSpec, ServiceId};
 use health::{Declared, DeclaredReal, Effect, Machine, Order, Outcome, ProbeId};
-use plan::{Layout, Model, ServiceEntry, Tables};
+use plan::{Layout, Model, Resolved, ServiceEntry, Tables};
+use probe::{Hop, NextHop};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -65,8 +66,8 @@ impl Director {
         strays.map(|real| Change::DeleteReal { service: *service, real: *real }).collect()
     }
 
-    /// The probes that are due.
-    pub(crate) fn due_probes(&mut self) -> Vec<Order> {
+    /// The probes that are due, each with the next hop of the way that it takes, if it takes one.
+    pub(crate) fn due_probes(&mut self) -> Vec<(Order, Option<NextHop>)> {
         let now_ms = self.health.now_ms();
         if !self.health.doubtful.is_empty() {
             let doubtful = std::mem::take(&mut self.health.doubtful);
@@ -74,7 +75,8 @@ impl Director {
         }
         let orders = self.health.machine.due(now_ms);
         self.obey_health();
-        orders
+        let next_hop = |order: &Order| self.neighbours.get(&order.probe.way.as_ref()?.real).map(next_hop);
+        orders.into_iter().map(|order| (next_hop(&order), order)).map(|(hop, order)| (order, hop)).collect()
     }
 
     /// When probes are due next.
@@ -231,6 +233,19 @@ fn change_to(service: ServiceId, real: RealId, spec: Option<RealSpec>, is_in: bo
         (None, true) => Some(Change::DeleteReal { service, real }),
         (None, false) => None,
     }
+}
+
+/// The next hop of a path check.
+fn next_hop(resolved: &Resolved) -> NextHop {
+    if resolved.local {
+        return NextHop::Local;
+    }
+    NextHop::Link(Hop {
+        interface: resolved.ifindex,
+        destination: resolved.destination_mac,
+        source: resolved.source_mac,
+        address: resolved.source,
+    })
 }
 
 fn is_checked(declared: &Model, service: &ServiceId, real: &RealId) -> bool {

@@ -1,7 +1,7 @@
 //! Makes the probes that the health machine orders, many at a time.
 
 use health::{Order, Outcome, ProbeId};
-use probe::Prober;
+use probe::{NextHop, Prober};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -28,15 +28,15 @@ impl Probing {
         (Self { prober, room, told, tasks: JoinSet::new() }, outcomes)
     }
 
-    /// Starts these.
-    pub(crate) fn start(&mut self, orders: Vec<Order>) {
+    /// Starts these, each with the next hop of the way that it takes.
+    pub(crate) fn start(&mut self, orders: Vec<(Order, Option<NextHop>)>) {
         while self.tasks.try_join_next().is_some() {}
-        for Order { id, probe } in orders {
+        for (Order { id, probe }, next_hop) in orders {
             let (prober, room, told) = (Arc::clone(&self.prober), Arc::clone(&self.room), self.told.clone());
             self.tasks.spawn(async move {
                 // Neither is ever closed while tasks live.
                 let Ok(_place) = room.acquire_owned().await else { return };
-                let outcome = prober.probe(&probe).await;
+                let outcome = prober.probe(&probe, next_hop.as_ref()).await;
                 let _ = told.send((id, outcome)).await;
             });
         }

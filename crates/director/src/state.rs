@@ -5,7 +5,7 @@
 //! written anew, and the journal begins again.
 
 use crate::journal::{Base, Journal, Record, sync_directory_of};
-use api::{Change, Changes, Refusal};
+use api::{Change, Changes, Refusal, RefusalKind};
 use plan::{Model, Options};
 use serde::Deserialize;
 use std::fs::File;
@@ -154,8 +154,11 @@ impl StateFile {
         let mut model = Model::new(options);
         let mut reached = saved.generation;
         for (path, Record { generation, changes }) in records {
-            let (refusals, _) = model.change(&changes, false);
-            let refused = refusals.into_iter().zip(1..).find_map(|(refusal, at)| Some((refusal?, at)));
+            // As a whole, as they may have been taken so.
+            let (refusals, _) = model.change(&changes, true);
+            let is_own = |refusal: &Refusal| refusal.kind != RefusalKind::Aborted;
+            let refused =
+                refusals.into_iter().zip(1..).find_map(|(refusal, at)| Some((refusal.filter(is_own)?, at)));
             if let Some((source, number)) = refused {
                 return Err(StateError::Refused { path, generation, number, source });
             }

@@ -25,5 +25,5 @@ mod properties;
 mod tests;
 
 pub use machine::{Happening, Machine};
-pub use probes::{Order, Outcome, Probe, ProbeId, TunnelKey, Way};
+pub use probes::{Order, Outcome, Probe, ProbeId, Way};
 pub use service::{Declared, DeclaredReal, Effect};

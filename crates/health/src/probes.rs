@@ -32,11 +32,8 @@ pub struct Way {
     /// The address of the real server.
     pub real: IpAddr,
     /// Encapsulation; `None`: by the real server's own MAC address.
-    pub tunnel: Option<TunnelKey>,
+    pub tunnel: Option<Tunnel>,
 }
-
-/// An encapsulation, ordered.
-pub type TunnelKey = (u8, u16, u8);
 
 /// Names a probe from its order to its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -213,7 +210,7 @@ pub(crate) fn resolve(check: &Check, service: &ServiceId, real: &RealId, spec: &
     };
     let way = match (&check.kind, check.address.or(vip)) {
         (CheckKind::Path, Some(vip)) => {
-            let tunnel = (spec.forwarding == Forwarding::Tunnel).then(|| tunnel_key(spec.tunnel));
+            let tunnel = (spec.forwarding == Forwarding::Tunnel).then_some(spec.tunnel);
             Some(Way { vip, real: real.address, tunnel })
         }
         _ => None,
@@ -224,13 +221,5 @@ pub(crate) fn resolve(check: &Check, service: &ServiceId, real: &RealId, spec: &
         port: check.port.unwrap_or(own_port),
         timeout_ms: check.rhythm.timeout_ms,
         way,
-    }
-}
-
-fn tunnel_key(tunnel: Tunnel) -> TunnelKey {
-    match tunnel {
-        Tunnel::Ipip => (0, 0, 0),
-        Tunnel::Gue { port, checksum } => (1, port, checksum as u8),
-        Tunnel::Gre { checksum } => (2, 0, checksum as u8),
     }
 }

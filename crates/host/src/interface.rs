@@ -29,6 +29,8 @@ pub struct Interface {
     pub mac: Option<MacAddress>,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it is connected to something that is up too.
+    pub carrier: bool,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// Whether and how XDP programs are attached.
@@ -105,6 +107,7 @@ impl Interface {
             name: String::new(),
             mac: None,
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
             mtu: 0,
             xdp: None,
             xdp_program_id: None,

@@ -5,14 +5,17 @@
 //! director's own programs and maps (`kernel`), and making virtual networks (`lab` drives the `ip` command
 //! for that).
 
+pub mod address;
 pub mod interface;
 pub mod mac;
 pub mod neighbours;
 pub mod netlink;
 pub mod netns;
+pub mod offload;
 pub mod route;
 pub mod xdp;
 
+pub use address::{OwnAddress, own_addresses};
 pub use interface::{Interface, XdpMode};
 pub use mac::MacAddress;
 pub use neighbours::{Hop, NeighbourEvent, Neighbours, Resolved};

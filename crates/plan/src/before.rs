@@ -16,6 +16,8 @@ pub struct Before {
     marks: Vec<(MarkMatch, Option<u32>)>,
     /// Services of which a real server was edited.
     edited: BTreeSet<ServiceId>,
+    /// Whether the list counts as a whole: what its changes make of each other is looked at when all are done.
+    pub(crate) as_whole: bool,
     reals: usize,
     networks: usize,
     timeouts: Timeouts,
@@ -44,6 +46,7 @@ impl Before {
             services: BTreeMap::new(),
             marks: Vec::new(),
             edited: BTreeSet::new(),
+            as_whole: false,
             reals: model.reals,
             networks: model.networks,
             timeouts: model.timeouts,

@@ -204,9 +204,18 @@ fn add(service: ServiceId, entry: &ServiceEntry, changes: &mut Vec<Change>) {
 mod tests {
     use super::*;
     use crate::samples;
-    use api::{Changes, MarkMatch, Ports, Protocol};
+    use api::{Changes, Check, CheckKind, Forwarding, MarkMatch, Ports, Protocol, Rhythm};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    fn real() -> impl Strategy<Value = RealId> {
+        (0_u8..5).prop_map(|number| RealId { address: [10, 0, 0, number].into(), port: 80 })
+    }
+
+    fn checks(path: bool) -> Vec<Check> {
+        let kind = if path { CheckKind::Path } else { CheckKind::Tcp };
+        vec![Check { kind, address: None, port: None, rhythm: Rhythm::default() }]
+    }
 
     /// A change of the samples, or one of a mark.
     fn change() -> impl Strategy<Value = Change> {
@@ -219,6 +228,25 @@ mod tests {
             12 => samples::change(),
             2 => (matched.clone(), 1_u32..4).prop_map(|(matched, mark)| Change::AddMark { matched, mark }),
             1 => matched.prop_map(|matched| Change::DeleteMark { matched }),
+            // Checks that cannot be made of every real server, and real servers of which they cannot.
+            1 => (0_u8..5, any::<bool>()).prop_map(|(number, path)| Change::SetHealth {
+                service: samples::service(number),
+                health: HealthSpec { checks: checks(path), ..HealthSpec::default() },
+            }),
+            2 => (0_u8..5, real(), prop::option::of(any::<bool>())).prop_map(|(number, real, own)| {
+                let health = RealHealth { checks: own.map(checks), drain: false };
+                Change::SetRealHealth { service: samples::service(number), real, health }
+            }),
+            2 => (0_u8..5, real(), any::<bool>(), any::<bool>()).prop_map(|(number, real, edit, masqueraded)| {
+                let forwarding =
+                    if masqueraded { Forwarding::Masquerade } else { Forwarding::DirectRouting };
+                let (service, spec) = (samples::service(number), RealSpec { forwarding, ..samples::real_spec(1) });
+                if edit {
+                    Change::EditReal { service, real, spec }
+                } else {
+                    Change::AddReal { service, real, spec }
+                }
+            }),
             1 => (0_u8..5, prop::option::of(0_u8..5)).prop_map(|(number, fallback)| Change::SetHealth {
                 service: samples::service(number),
                 health: HealthSpec {
@@ -264,6 +292,8 @@ mod tests {
             apply(&mut now, changes.clone()).map_err(TestCaseError::fail)?;
             prop_assert_eq!(&now, &target);
             prop_assert_eq!(difference(&now, &target), vec![]);
+            // What is saved can be read one by one.
+            prop_assert_eq!(&model(&target.to_changes().changes).services, &target.services);
             // What is in both is not taken away: a service never, a real server only if no edit leads there.
             for change in &changes {
                 if let Change::DeleteService { service } = change {

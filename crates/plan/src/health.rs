@@ -2,8 +2,8 @@
 
 use crate::{check, supported};
 use api::{
-    Check, CheckKind, Exchange, Expect, Fallback, HealthSpec, Http, Refusal, RefusalKind, Rhythm, ServiceId,
-    Tls, Transport,
+    Check, CheckKind, Exchange, Expect, Fallback, Family, Forwarding, HealthSpec, Http, Protocol, RealId,
+    RealSpec, Refusal, RefusalKind, Rhythm, ServiceId, Tls, Transport,
 };
 use std::fmt;
 
@@ -55,7 +55,58 @@ pub(crate) fn check_checks(service: &ServiceId, checks: &[Check]) -> Result<(), 
     if checks.len() > CHECKS_MAX {
         return Err(invalid(service, format!("{} checks are too many: at most {CHECKS_MAX}", checks.len())));
     }
-    checks.iter().try_for_each(|check| health_check(check).map_err(|message| invalid(service, message)))
+    checks.iter().try_for_each(|check| {
+        health_check(check).and_then(|()| way(service, check)).map_err(|message| invalid(service, message))
+    })
+}
+
+/// Whether a path check finds its VIP and port by the service.
+fn way(service: &ServiceId, check: &Check) -> Result<(), String> {
+    if check.kind != CheckKind::Path {
+        return Ok(());
+    }
+    match *service {
+        ServiceId::Address { protocol: Protocol::Tcp, port, .. } if port != 0 || check.port.is_some() => {}
+        ServiceId::Address { protocol: Protocol::Tcp, .. } => {
+            return Err("a path check of a service of every port needs the `port' to look at".to_owned());
+        }
+        ServiceId::Address { .. } => {
+            return Err("a path check opens a TCP connection, so it is for services of TCP: use another \
+                        kind of check"
+                .to_owned());
+        }
+        ServiceId::Fwmark { .. } if check.address.is_some() && check.port.is_some() => {}
+        ServiceId::Fwmark { .. } => {
+            return Err("a path check of a service by mark needs one of its VIPs as `address', and a TCP \
+                        `port' of it"
+                .to_owned());
+        }
+    }
+    match check.address {
+        Some(vip) if Family::of(vip) != service.family() => {
+            Err(format!("the `address' of a path check is a VIP of the service's family, which {vip} is not"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether these checks can be made of a real server.
+pub(crate) fn checks_reach(
+    service: &ServiceId,
+    checks: &[Check],
+    real: &RealId,
+    spec: &RealSpec,
+) -> Result<(), Refusal> {
+    if spec.forwarding != Forwarding::Masquerade || checks.iter().all(|check| check.kind != CheckKind::Path) {
+        return Ok(());
+    }
+    Err(invalid(
+        service,
+        format!(
+            "real server {real} is masqueraded and has no VIP to look at, so a path check says nothing of it: use checks of \
+             another kind"
+        ),
+    ))
 }
 
 /// Whether a check can be made.
@@ -86,8 +137,7 @@ fn rhythm(rhythm: &Rhythm) -> Result<(), String> {
 
 fn kind(kind: &CheckKind) -> Result<(), String> {
     match kind {
-        CheckKind::Tcp | CheckKind::Ping | CheckKind::Load => Ok(()),
-        CheckKind::Path => Err("path checks are not in this release: use one of another kind".to_owned()),
+        CheckKind::Tcp | CheckKind::Ping | CheckKind::Load | CheckKind::Path => Ok(()),
         CheckKind::Exchange(exchange) => self::exchange(exchange),
         CheckKind::Http(http) => self::http(http),
         CheckKind::Smtp { hello, tls } => {
@@ -199,7 +249,7 @@ fn range(name: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{Octets, Protocol, RealId, RealSpec, Tunnel};
+    use api::{Octets, Tunnel};
 
     fn service() -> ServiceId {
         ServiceId::Address {
@@ -266,6 +316,32 @@ mod tests {
         for (kind, part) in wrong {
             let text = refused(kind.clone());
             assert!(text.contains(part) && text.contains("192.0.2.1:80"), "{kind:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_path_check_needs_a_vip_and_a_port_of_tcp() {
+        let path = |address: Option<&str>, port| Check {
+            kind: CheckKind::Path,
+            address: address.map(|it| it.parse().expect("an address")),
+            port,
+            rhythm: Rhythm::default(),
+        };
+        let of = |protocol, port| ServiceId::Address { protocol, address: [192, 0, 2, 1].into(), port };
+        let mark = ServiceId::Fwmark { mark: 7, family: Family::Ipv4 };
+        for (service, check, part) in [
+            (of(Protocol::Tcp, 80), path(None, None), ""),
+            (of(Protocol::Tcp, 0), path(None, Some(80)), ""),
+            (mark, path(Some("192.0.2.1"), Some(80)), ""),
+            (of(Protocol::Tcp, 0), path(None, None), "needs the `port'"),
+            (of(Protocol::Udp, 53), path(None, None), "for services of TCP"),
+            (mark, path(Some("192.0.2.1"), None), "needs one of its VIPs"),
+            (mark, path(Some("2001:db8::1"), Some(80)), "which 2001:db8::1 is not"),
+        ] {
+            let said =
+                check_checks(&service, &[check]).map_or_else(|refusal| refusal.message, |()| String::new());
+            assert!(said.contains(part) && said.is_empty() == part.is_empty(), "{service}: {said}");
+            assert!(said.is_empty() || said.starts_with(&service.to_string()), "{said}");
         }
     }
 

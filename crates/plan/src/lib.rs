@@ -30,6 +30,7 @@ mod marks;
 mod model;
 mod options;
 mod ordered;
+mod reach;
 mod recompile;
 pub mod ring;
 mod services;

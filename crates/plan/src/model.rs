@@ -10,6 +10,7 @@ use crate::health;
 use crate::marks::Marks;
 use crate::options::Options;
 use crate::ordered::Ordered;
+use crate::reach;
 use crate::setting::{self, Chosen};
 use crate::supported;
 use api::{
@@ -103,6 +104,11 @@ impl ServiceEntry {
     #[must_use]
     pub fn real_health(&self, id: &RealId) -> Option<&RealHealth> {
         self.real_health.get(id)
+    }
+
+    /// What differs for each real server that differs from the rest.
+    pub(crate) fn real_healths(&self) -> impl Iterator<Item = &RealHealth> {
+        self.real_health.values()
     }
 
     /// The real servers, newest first: the order of every scheduler and listing.
@@ -229,11 +235,12 @@ impl Model {
                     changes.push(Change::EditReal { service, real, spec });
                 }
             }
-            if entry.health != HealthSpec::default() {
-                changes.push(Change::SetHealth { service, health: entry.health.clone() });
-            }
+            // First, as those with checks of their own may be ones that the service's cannot be made of.
             for (&real, health) in &entry.real_health {
                 changes.push(Change::SetRealHealth { service, real, health: health.clone() });
+            }
+            if entry.health != HealthSpec::default() {
+                changes.push(Change::SetHealth { service, health: entry.health.clone() });
             }
         }
         Changes { atomic: true, changes }
@@ -308,6 +315,7 @@ impl Model {
     /// Does the same, and tells what was there before.
     pub fn change(&mut self, changes: &[Change], atomic: bool) -> (Vec<Option<Refusal>>, Before) {
         let mut before = Before::of(self);
+        before.as_whole = atomic;
         let mut refusals = Vec::with_capacity(changes.len());
         for change in changes {
             let refusal = self.apply_noting(change, &mut before).err();
@@ -317,6 +325,13 @@ impl Model {
                 self.undo(before);
                 return (aborted(refusals, changes.len()), Before::of(self));
             }
+        }
+        if let Err(refusal) = self.check_reach(&before)
+            && let Some(last) = refusals.last_mut()
+        {
+            *last = Some(refusal);
+            self.undo(before);
+            return (aborted(refusals, changes.len()), Before::of(self));
         }
         (refusals, before)
     }
@@ -435,6 +450,9 @@ impl Model {
         check::real_tunnel(id, spec)?;
         check::real_port(service, id, spec)?;
         check::service_reals(service, entry.reals.len() + 1)?;
+        if !before.as_whole {
+            health::checks_reach(service, &entry.health.checks, id, spec)?;
+        }
         if entry.scheduler == Scheduler::Mh {
             check::mh_reals(service, entry.reals.len() + 1, &self.options)?;
         }
@@ -461,6 +479,9 @@ impl Model {
         supported::real(id, spec)?;
         check::real_tunnel(id, spec)?;
         check::real_port(service, id, spec)?;
+        if !before.as_whole {
+            health::checks_reach(service, entry.checks_of(id), id, spec)?;
+        }
         before.note_edited(service);
         if let Some(real) = self.entry(service, before).and_then(|entry| entry.reals.get_mut(id)) {
             real.spec = *spec;
@@ -504,8 +525,12 @@ impl Model {
     fn set_health(&mut self, id: &ServiceId, spec: &HealthSpec, before: &mut Before) -> Result<(), Refusal> {
         let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
         health::check_spec(id, spec)?;
+        let has_own = |real| entry.real_health.get(real).is_some_and(|health| health.checks.is_some());
+        for (real, it) in entry.reals.iter().filter(|(real, _)| !before.as_whole && !has_own(*real)) {
+            health::checks_reach(id, &spec.checks, real, &it.spec)?;
+        }
         if let Some(fallback) = spec.fallback {
-            check_fallback(id, entry, fallback, &self.options)?;
+            reach::check_fallback(id, entry, fallback, &self.options)?;
         }
         if let Some(entry) = self.entry(id, before) {
             entry.health = spec.clone();
@@ -521,10 +546,12 @@ impl Model {
         before: &mut Before,
     ) -> Result<(), Refusal> {
         let entry = self.service(service).ok_or_else(|| no_such_service(service))?;
-        if !entry.reals.contains_key(id) {
-            return Err(no_such_real(service, id));
-        }
+        let real = entry.real(id).ok_or_else(|| no_such_real(service, id))?;
         health::check_checks(service, spec.checks.as_deref().unwrap_or_default())?;
+        if !before.as_whole {
+            let checks = spec.checks.as_ref().unwrap_or(&entry.health.checks);
+            health::checks_reach(service, checks, id, &real.spec)?;
+        }
         if let Some(entry) = self.entry(service, before) {
             if *spec == RealHealth::default() {
                 entry.real_health.remove(id);
@@ -570,32 +597,6 @@ impl Model {
         };
         Ok(())
     }
-}
-
-/// Whether a fallback could be added like any real server.
-fn check_fallback(
-    service: &ServiceId,
-    entry: &ServiceEntry,
-    fallback: api::Fallback,
-    options: &Options,
-) -> Result<(), Refusal> {
-    let api::Fallback { real, spec } = fallback;
-    if entry.reals.contains_key(&real) {
-        return Err(Refusal::new(
-            RefusalKind::RealExists,
-            format!("{real} is a real server of {service} already"),
-        ));
-    }
-    check::real_family(service, &real, &spec)?;
-    check::real_numbers(&real, &spec)?;
-    check::real_unicast(&real)?;
-    supported::real(&real, &spec)?;
-    check::real_tunnel(&real, &spec)?;
-    check::real_port(service, &real, &spec)?;
-    if entry.scheduler == Scheduler::Mh {
-        check::mh_reals(service, entry.reals.len() + 1, options)?;
-    }
-    Ok(())
 }
 
 /// The answers to an atomic list that ended with a refusal.

@@ -14,8 +14,11 @@ mod error;
 mod exchange;
 mod http;
 mod load;
+pub mod look;
+mod path;
 mod ping;
 mod program;
+mod raw;
 mod smtp;
 mod stream;
 mod tls;
@@ -26,14 +29,25 @@ use health::{Outcome, Probe};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use path::{Hop, NextHop, SynAnswer};
+
 /// Most bytes of an answer that are looked at.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// What the probes need between them.
 #[derive(Debug, Default)]
 pub struct Prober {
+    path: path::Paths,
     ping: ping::Pings,
     tls: tls::Configurations,
+}
+
+fn answered<E>(asked: Result<Result<SynAnswer, Failure>, E>) -> Result<Option<SynAnswer>, String> {
+    match asked {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(Failure(why))) => Err(why),
+        Err(_) => Ok(None),
+    }
 }
 
 /// What a passed probe reports.
@@ -42,12 +56,13 @@ type Passed = Option<u16>;
 impl Prober {
     /// Makes a probe. It takes as long as the probe's time-out at most.
     ///
-    /// A path check is not made here, but by whoever has the way's next hop; it fails.
-    pub async fn probe(&self, probe: &Probe) -> Outcome {
+    /// For a path check, `next_hop` is where packets to its real server go; without one it fails.
+    pub async fn probe(&self, probe: &Probe, next_hop: Option<&NextHop>) -> Outcome {
         let start = Instant::now();
         let limit = Duration::from_millis(probe.timeout_ms.into());
-        let passed = match tokio::time::timeout(limit, self.make(probe)).await {
+        let passed = match tokio::time::timeout(limit, self.make(probe, next_hop)).await {
             Ok(passed) => passed,
+            Err(_) if probe.kind == CheckKind::Path => fail(path::silence(probe, next_hop)),
             Err(_) => fail(format!("no answer within {} ms", probe.timeout_ms)),
         };
         match passed {
@@ -56,7 +71,39 @@ impl Prober {
         }
     }
 
-    async fn make(&self, probe: &Probe) -> Result<Passed, Failure> {
+    /// Opens a VIP by this way, as a path check does; `None`: nobody answered in time.
+    ///
+    /// # Errors
+    /// Why it could not be asked, as a part of a sentence.
+    pub async fn ask_way(
+        &self,
+        way: &health::Way,
+        hop: &Hop,
+        port: u16,
+        wait: Duration,
+    ) -> Result<Option<SynAnswer>, String> {
+        answered(tokio::time::timeout(wait, self.path.ask_way(way, hop, port)).await)
+    }
+
+    /// Opens a port of a real server, from this machine's own address, or from another one, the answer to which comes to
+    /// this machine only if the server's routes send it here; `None`: nobody answered in time.
+    ///
+    /// # Errors
+    /// Why it could not be asked, as a part of a sentence.
+    pub async fn ask_from(
+        &self,
+        from: Option<SocketAddr>,
+        to: SocketAddr,
+        hop: &Hop,
+        wait: Duration,
+    ) -> Result<Option<SynAnswer>, String> {
+        match from {
+            Some(from) => answered(tokio::time::timeout(wait, self.path.ask_from(from, to, hop)).await),
+            None => answered(tokio::time::timeout(wait, self.path.ask_own(to, hop)).await),
+        }
+    }
+
+    async fn make(&self, probe: &Probe, next_hop: Option<&NextHop>) -> Result<Passed, Failure> {
         let to = SocketAddr::new(probe.address, probe.port);
         match &probe.kind {
             CheckKind::Tcp => stream::connect(to).await.map(|_| None),
@@ -71,7 +118,7 @@ impl Prober {
             CheckKind::Ping => self.ping.probe(probe.address, probe.timeout_ms).await.map(|()| None),
             CheckKind::Program { command, user } => program::probe(command, user, to).await,
             CheckKind::Load => load::probe(to).await.map(Some),
-            CheckKind::Path => fail("a path check needs the next hop of its real server"),
+            CheckKind::Path => self.path.probe(probe, next_hop).await.map(|()| None),
         }
     }
 }

@@ -61,7 +61,7 @@ async fn drive(machine: &mut Machine) -> u64 {
     while begun.elapsed() < TIME {
         for order in machine.due(now_ms()) {
             let (prober, told) = (Arc::clone(&prober), told.clone());
-            tokio::spawn(async move { told.send((order.id, prober.probe(&order.probe).await)).await });
+            tokio::spawn(async move { told.send((order.id, prober.probe(&order.probe, None).await)).await });
         }
         let next = begun + Duration::from_millis(machine.next_ms().unwrap_or(1000).max(now_ms() + 1));
         tokio::select! {

@@ -47,7 +47,7 @@ fn order(kind: CheckKind, to: SocketAddr) -> Probe {
 }
 
 async fn passes(kind: CheckKind, to: SocketAddr) -> Option<u16> {
-    match Prober::default().probe(&order(kind.clone(), to)).await {
+    match Prober::default().probe(&order(kind.clone(), to), None).await {
         Outcome::Passed { share, latency_ms } => {
             assert!(latency_ms > 0.0);
             share
@@ -57,7 +57,7 @@ async fn passes(kind: CheckKind, to: SocketAddr) -> Option<u16> {
 }
 
 async fn fails(kind: CheckKind, to: SocketAddr) -> String {
-    match Prober::default().probe(&order(kind.clone(), to)).await {
+    match Prober::default().probe(&order(kind.clone(), to), None).await {
         Outcome::Failed { reason } => reason,
         passed @ Outcome::Passed { .. } => panic!("{kind:?}: {passed:?}"),
     }
@@ -148,7 +148,7 @@ fn silence_fails_when_the_time_is_over() {
         let mut order = order(exchange(Transport::Tcp, "PING", contains("PONG")), silent);
         order.timeout_ms = 100;
         let start = Instant::now();
-        let outcome = Prober::default().probe(&order).await;
+        let outcome = Prober::default().probe(&order, None).await;
         assert_eq!(outcome, Outcome::Failed { reason: "no answer within 100 ms".to_owned() });
         assert!(start.elapsed() < Duration::from_secs(3));
     });
@@ -450,7 +450,7 @@ fn what_a_program_started_ends_with_its_time() {
         let mut order =
             order(shell(&format!("sleep 60 & echo $! > {}; wait", file.display())), (HOME, 0).into());
         order.timeout_ms = 500;
-        let outcome = Prober::default().probe(&order).await;
+        let outcome = Prober::default().probe(&order, None).await;
         assert_eq!(outcome, Outcome::Failed { reason: "no answer within 500 ms".to_owned() });
         let pid = std::fs::read_to_string(&file).expect("a pid");
         let state = format!("/proc/{}/stat", pid.trim());

@@ -42,12 +42,13 @@ impl<'a> Resolver<'a> {
             for used in &servers {
                 healths.extend(self.add_real(&id, &service, used));
             }
+            // First, as those with checks of their own may be ones that the service's cannot be made of.
+            for (change, span) in healths {
+                self.apply(&change, &span);
+            }
             let health = self.health_spec(&service, &id);
             if health != HealthSpec::default() {
                 self.set_health(id, health, &service, section);
-            }
-            for (change, span) in healths {
-                self.apply(&change, &span);
             }
         }
     }
@@ -278,7 +279,7 @@ impl<'a> Resolver<'a> {
         let change = Change::SetHealth { service: id, health };
         let Err(refusal) = self.model.apply(&change) else { return };
         let passive = service.passive.as_ref().filter(|_| refusal.message.contains("passive"));
-        let too_many = service.checks.as_ref().filter(|_| refusal.message.contains("checks"));
+        let too_many = service.checks.as_ref().filter(|_| refusal.message.contains("check"));
         let fallback = service.fallback.as_ref();
         let span = passive.map(|at| &at.span).or(too_many.map(|at| &at.span)).or(fallback.map(|at| &at.span));
         self.apply(&change, span.unwrap_or(&section.name.span));

@@ -36,7 +36,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         bail!("there is no program {}: run `./dev build` first, or name one with --binary", binary.display());
     }
     let output = options.output.clone().unwrap_or_else(|| target.join("debian"));
-    lay_out(&binary, &target.join("package"))?;
+    let stage = target.join("package");
+    lay_out(&binary, &stage)?;
     std::fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
 
     let mut deb = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -49,7 +50,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         deb.args(["--deb-version", version]);
     }
     // It prints the package's name.
-    succeed(&mut deb).context("no package was made; cargo-deb is installed by `./dev setup package`")
+    succeed(&mut deb).context("no package was made; cargo-deb is installed by `./dev setup package`")?;
+    std::fs::remove_dir_all(&stage).with_context(|| format!("cannot remove {}", stage.display()))
 }
 
 /// Puts the program without its debug information, the man pages and the completions it makes, into an empty directory.

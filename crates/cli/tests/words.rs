@@ -72,7 +72,7 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
 
 #[test]
 fn every_command_has_an_example_in_its_help() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["director"],
         &["status"],
@@ -82,6 +82,7 @@ fn every_command_has_an_example_in_its_help() {
         &["set"],
         &["demo"],
         &["bench", "packet"],
+        &["bench", "upgrade"],
         &["completions"],
         &["man"],
     ];
@@ -106,8 +107,14 @@ fn completions_and_man_pages_are_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = sluice(&["man", folder.path().to_str().expect("a name")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    let read = |page: &str| std::fs::read_to_string(folder.path().join(page)).expect(page);
     for page in ["sluice.8", "sluice-director.8", "sluice-explain.8", "sluice-bench-packet.8"] {
-        let page = std::fs::read_to_string(folder.path().join(page)).expect(page);
+        let page = read(page);
         assert!(page.contains(".SH NAME") && page.contains("Example"), "{page}");
+    }
+    let page = read("ipvsadm.8");
+    assert!(page.contains(".SH NAME") && page.contains("add\\-service SERVICE"), "{page}");
+    for page in ["ipvsadm-save.8", "ipvsadm-restore.8"] {
+        assert_eq!(read(page), ".so man8/ipvsadm.8\n");
     }
 }

@@ -228,6 +228,41 @@ fn a_running_director_keeps_few_capabilities_and_does_all_its_work_with_them() {
 }
 
 #[test]
+fn another_user_than_root_runs_a_director_with_three_capabilities() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    serve_echo(&lab.servers[0]);
+    // The user must reach the program and the bpffs.
+    for (path, mode) in [("", 0o777), ("bpffs", 0o1777)] {
+        std::fs::set_permissions(lab.path(path), std::fs::Permissions::from_mode(mode)).expect("mode");
+    }
+    let full = lab.command(&Lab::limits());
+    std::fs::copy(full.get_program(), lab.path("director")).expect("copy");
+    let mut command = std::process::Command::new("unshare");
+    // A directory for locks of its own, in place of root's.
+    let script = "mount -t tmpfs -o mode=1777 tmpfs /run && exec setpriv --reuid nobody --regid nogroup --clear-groups \
+                  --inh-caps=+bpf,+net_admin,+perfmon --ambient-caps=+bpf,+net_admin,+perfmon \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "-"]).arg(lab.path("director"));
+    command.args(full.get_args()).args(["-i", "eth0"]).stdin(Stdio::null()).stdout(Stdio::null());
+    let child = lab.director.run(move || command.spawn()).expect("inside").expect("start");
+    let daemon = Daemon { child, client: lab.api() };
+    wait_for("the director", || daemon.client.get::<api::Status>("/v1/status").ok());
+    let mut expected = expected(1 << 12 | 1 << 39);
+    // It may not lower that, and it means nothing without programs that give capabilities.
+    expected.retain(|(name, _)| name != "Bnd");
+    let mut found = capabilities(daemon.child.id());
+    found.retain(|(name, _)| name != "Bnd");
+    assert_eq!(found, expected);
+    assert_eq!(daemon.change(add_service()).refusals, [None]);
+    assert_eq!(daemon.change(add_real()).refusals, [None]);
+    wait_for("the next hop", || first_real(&daemon).neighbour);
+    echo(&mut connect(&lab.client), b'a');
+}
+
+#[test]
 fn lines_for_the_journal_have_their_priority_and_others_do_not() {
     if let Err(reason) = testkit::need_bpf() {
         testkit::skip!("{reason}");

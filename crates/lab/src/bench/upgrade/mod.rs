@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long the daemon is away at least each time, and how long it runs before the next: requests must meet both.
 const PAUSE: Duration = Duration::from_millis(300);
+/// How long the director may take until it answers.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long counters may take to agree after the load.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 /// What the director logs when it exchanges programs.
@@ -201,6 +203,15 @@ fn once(
     }
     cancel.sleep(PAUSE)?;
     director.start_again_as(lab, program, cancel)?;
+    // It listens before it has taken over, and answers afterwards.
+    let mut adopted = None;
+    cancel.wait_until(ANSWER_MAX, || {
+        adopted = director.front().adopted().ok();
+        adopted.is_some()
+    })?;
+    if adopted != Some(true) {
+        return Err(UpgradeError::Odd("why the director did not adopt what the one before left".to_owned()));
+    }
     let away = away.elapsed();
     cancel.sleep(PAUSE)?;
     let since: Vec<LoadStats> =

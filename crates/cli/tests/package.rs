@@ -173,7 +173,7 @@ fn runs_as_a_service(machine: &Machine) {
 
     // Killed, it is started again and takes over; so it is when it only hangs.
     let status = "systemctl show sluice-director -p StatusText --value";
-    for (signal, watchdog) in [("KILL", ""), ("STOP", "WatchdogSec=2s")] {
+    for (signal, watchdog) in [("KILL", ""), ("STOP", "WatchdogSec=3s")] {
         let place = "/run/systemd/system/sluice-director.service.d";
         machine.run(&format!("mkdir -p {place}; printf '[Service]\\n{watchdog}\\n' >{place}/test.conf"));
         machine.run("systemctl daemon-reload; systemctl restart sluice-director");

@@ -21,7 +21,7 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
-        (&["director", "-i", "eth0", "--log-format", "xml"], 2, "say text or json"),
+        (&["director", "-i", "eth0", "--log-format", "xml"], 2, "say auto, text, journal or json"),
         (&["director", "-i", "eth0", "--remove"], 2, "cannot be used with"),
         (&["directr"], 2, "'director'"),
         (&["explain", "icmp", "192.0.2.1:1", vip], 2, "use tcp, udp or sctp"),

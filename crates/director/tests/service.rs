@@ -275,18 +275,27 @@ fn lines_for_the_journal_have_their_priority_and_others_do_not() {
         let journal = if is_journal { number.st_ino } else { number.st_ino + 1 };
         let mut command = lab.command(words);
         command.env("JOURNAL_STREAM", format!("{}:{journal}", number.st_dev)).stderr(writer);
-        let child = lab.director.run(move || command.arg("--remove").spawn()).expect("inside");
+        let child = lab.director.run(move || command.spawn()).expect("inside");
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("text");
-        assert!(child.expect("start").wait().expect("end").success(), "{text}");
+        let success = child.expect("start").wait().expect("end").success();
+        assert_eq!(success, words.contains(&"--remove"), "{text}");
         text
     };
-    let line = said(&[], true);
+    let line = said(&["--remove"], true);
     assert!(line.starts_with("<6>") && line.contains("removed the packet path interfaces=0"), "{line}");
-    let line = said(&[], false);
+    let line = said(&["--remove"], false);
     assert!(line.starts_with("20") && line.contains(" INFO "), "{line}");
-    let line = said(&["--log-format", "journal"], false);
+    let line = said(&["--remove", "--log-format", "journal"], false);
     assert!(line.starts_with("<6>"), "{line}");
-    let line = said(&["--log-format", "json"], true);
+    let line = said(&["--remove", "--log-format", "json"], true);
     assert!(line.starts_with('{'), "{line}");
+    // Why it did not start at all is an error there, too.
+    let line = said(&["-i", "eth9"], true);
+    assert!(
+        line.lines().last().is_some_and(|it| it.starts_with("<3>error: cannot start the director: ")),
+        "{line}"
+    );
+    let line = said(&["-i", "eth9"], false);
+    assert!(line.lines().last().is_some_and(|it| it.starts_with("error: ")), "{line}");
 }

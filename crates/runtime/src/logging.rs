@@ -73,6 +73,12 @@ impl LogFormat {
     }
 }
 
+/// Whether standard error is the journal of systemd.
+#[must_use]
+pub fn is_journal() -> bool {
+    std::env::var_os(STREAM_VARIABLE).is_some_and(|stream| is_standard_error(&stream))
+}
+
 /// Whether a `DEVICE:INODE` is standard error. It may have been sent elsewhere, the variable being inherited.
 fn is_standard_error(stream: &OsStr) -> bool {
     let Ok(file) = nix::sys::stat::fstat(std::io::stderr().as_fd()) else { return false };

@@ -88,7 +88,7 @@ impl Machine {
     #[track_caller]
     pub fn wait_for(&self, condition: &str) {
         self.run(&format!(
-            "for i in $(seq 300); do if {condition}; then exit 0; fi; sleep 0.1; done; exit 1"
+            "for i in $(seq 600); do if {condition}; then exit 0; fi; sleep 0.1; done; exit 1"
         ));
     }
 

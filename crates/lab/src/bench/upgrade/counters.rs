@@ -119,11 +119,12 @@ impl Tcp {
                 UpgradeError::Odd(format!("the kernel's counters: there is no {group} {name}"))
             })
         };
+        let retransmitted = value("Tcp", "RetransSegs")?;
         Ok(Self {
-            // With retransmitted ones, and with resets.
-            sent: value("Tcp", "OutSegs")?,
+            // The kernel counts what is sent once more there only.
+            sent: value("Tcp", "OutSegs")? + retransmitted,
             received: value("Tcp", "InSegs")?,
-            retransmitted: value("Tcp", "RetransSegs")?,
+            retransmitted,
             syns_retransmitted: value("TcpExt", "TCPSynRetrans")?,
         })
     }

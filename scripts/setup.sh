@@ -6,6 +6,7 @@
 RUST_MIN=1.95      # the workspace's rust-version
 BPF_RUST_MIN=1.96  # the first Debian compiler whose standard library includes the BPF target
 BPF_LINKER=0.13.0
+CARGO_DEB=3.8.0
 LLVM=/usr/lib/llvm-22
 # Where tools/vm looks too.
 VM_QEMU=${XDG_CACHE_HOME:-$HOME/.cache}/sluice-vm/qemu
@@ -110,6 +111,16 @@ need_lint() {
     fi
 }
 
+# What makes the Debian package, and what its test looks at it with.
+need_package() {
+    have dpkg-shlibdeps || want dpkg-dev
+    have strip || want binutils
+    have lintian || want lintian
+    have man || want man-db
+    [[ -x /lib/systemd/systemd ]] || want systemd
+    [[ $(cargo-deb --version 2>/dev/null) == "$CARGO_DEB" ]] || INSTALL_DEB=1
+}
+
 # Parts of another release's QEMU would have to go for this release's: then it gets a folder of its own.
 want_qemu() {
     if have apt-get && ! apt-cache show qemu-system-x86 >/dev/null 2>&1; then
@@ -184,7 +195,7 @@ install_qemu() {
     "$ROOT/tools/qemu-private" "$VM_QEMU" || die "no QEMU; remove the qemu packages of another release, then run this again"
 }
 
-# setup GROUP... - rust, bpf, run, lint, vm, compare, fuzz
+# setup GROUP... - rust, bpf, run, lint, package, vm, compare, fuzz
 setup() {
     local group
     for group in "$@"; do "need_$group"; done
@@ -196,6 +207,13 @@ setup() {
     if [[ ${RUSTUP_COMPONENTS:-0} -eq 1 ]]; then
         say "Installing the rustup components clippy and rustfmt"
         rustup --quiet component add clippy rustfmt >&2 || die "rustup could not add clippy and rustfmt"
+    fi
+    if [[ ${INSTALL_DEB:-0} -eq 1 ]]; then
+        say "Installing cargo-deb $CARGO_DEB with cargo (a minute or more, into ${CARGO_HOME:-$HOME/.cargo}/bin)"
+        CARGO_TARGET_DIR=$ROOT/target/cargo-deb cargo install --quiet cargo-deb --version "$CARGO_DEB" --locked --force >&2 ||
+            die "cargo-deb could not be installed; try: cargo install cargo-deb --version $CARGO_DEB --locked"
+        rm -rf -- "$ROOT/target/cargo-deb"
+        hash -r
     fi
     if [[ ${INSTALL_FUZZ:-0} -eq 1 ]]; then
         say "Installing cargo-fuzz with cargo (a minute or more, into ${CARGO_HOME:-$HOME/.cargo}/bin)"

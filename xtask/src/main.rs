@@ -5,6 +5,7 @@
 //! when they do not compile.
 
 mod build_bpf;
+mod package;
 mod test;
 mod tidy;
 mod verify;
@@ -20,6 +21,8 @@ use clap::Parser;
 enum Chore {
     /// Build the eBPF programs into target/bpf, with whichever toolchain is there
     BuildBpf(build_bpf::Options),
+    /// Make the Debian package target/debian/sluice_VERSION_ARCH.deb
+    Package(package::Options),
     /// Check the rules of the house: tiers, sizes, unsafe code, forbidden words
     Tidy,
     /// Run every test; the last line reads: N passed, N failed, N skipped
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let root = root();
     let result = match Chore::parse() {
         Chore::BuildBpf(options) => build_bpf::run(&root, &options).map(|()| true),
+        Chore::Package(options) => package::run(&root, &options).map(|()| true),
         Chore::Tidy => tidy::run(&root),
         Chore::Test(options) => test::run(&root, &options),
         Chore::Verify(options) => verify::run(&root, &options),

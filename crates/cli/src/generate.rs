@@ -2,6 +2,7 @@
 
 use crate::args::{Args, CompletionsArgs, ManArgs};
 use clap::CommandFactory;
+use clap_mangen::roff::{Roff, roman};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,40 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), io::Error> {
     Ok(())
 }
 
-/// Writes `sluice.8` and one page for each command.
+/// Writes `sluice.8`, one page for each command, and those of the classic tool's names.
 pub(crate) fn man(args: &ManArgs) -> Result<(), ManError> {
     // `help` has no page of its own: it only prints the others.
     let mut command = Args::command().disable_help_subcommand(true);
     command.build();
-    pages(&command, &args.folder).map_err(|source| ManError { folder: args.folder.clone(), source })
+    pages(&command, &args.folder)
+        .and_then(|()| classic_pages(&args.folder))
+        .map_err(|source| ManError { folder: args.folder.clone(), source })
+}
+
+/// The page of `ipvsadm`, which is its help text, and two more names for it.
+fn classic_pages(folder: &Path) -> Result<(), io::Error> {
+    let lines = |text: &str| text.lines().map(|line| [roman(line.to_owned())]).collect::<Vec<_>>();
+    let mut page = Roff::new();
+    page.control("TH", ["ipvsadm", "8"]).control("SH", ["NAME"]);
+    page.text([roman(
+        "ipvsadm, ipvsadm-save, ipvsadm-restore - the classic commands, for the director of Sluice",
+    )]);
+    page.control("SH", ["DESCRIPTION"]).control("nf", []);
+    for line in lines(&crate::ipvsadm::help()) {
+        page.text(line);
+    }
+    page.control("fi", []).control("SH", ["FILES"]);
+    page.text([roman(format!(
+        "{}: the director's control socket, or the one that SLUICE_SOCKET names.",
+        api::DEFAULT_SOCKET_PATH
+    ))]);
+    page.control("SH", ["SEE ALSO"])
+        .text([roman("sluice(8), sluice-director(8), sluice-policy(8), sluice-set(8)")]);
+    std::fs::write(folder.join("ipvsadm.8"), page.render())?;
+    for name in ["ipvsadm-save.8", "ipvsadm-restore.8"] {
+        std::fs::write(folder.join(name), ".so man8/ipvsadm.8\n")?;
+    }
+    Ok(())
 }
 
 /// One page for the command and, commands being nested two deep at most, one for each below it.

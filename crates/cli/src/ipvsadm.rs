@@ -39,6 +39,14 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The help text.
+pub(crate) fn help() -> String {
+    let mut nothing = String::new;
+    let mut director = Remote::new();
+    let words = ["-h".to_owned()];
+    ipvsadm::run("ipvsadm", &words, &mut nothing, &mut director, &MachineNames::default()).stdout
+}
+
 /// `ipvsadm-save [-n]`: `-S`, with the one option it knows. Other words are ignored, other options are not.
 fn save(program: &str, words: &[String]) -> u8 {
     if words.iter().any(|word| word.starts_with('-') && word != "-n") {

@@ -21,7 +21,7 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
-        (&["director", "-i", "eth0", "--log-format", "xml"], 2, "say text or json"),
+        (&["director", "-i", "eth0", "--log-format", "xml"], 2, "say auto, text, journal or json"),
         (&["director", "-i", "eth0", "--remove"], 2, "cannot be used with"),
         (&["directr"], 2, "'director'"),
         (&["explain", "icmp", "192.0.2.1:1", vip], 2, "use tcp, udp or sctp"),
@@ -94,6 +94,7 @@ fn every_command_has_an_example_in_its_help() {
         &["demo"],
         &["doctor"],
         &["bench", "packet"],
+        &["bench", "upgrade"],
         &["completions"],
         &["man"],
     ];
@@ -118,8 +119,14 @@ fn completions_and_man_pages_are_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = sluice(&["man", folder.path().to_str().expect("a name")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    let read = |page: &str| std::fs::read_to_string(folder.path().join(page)).expect(page);
     for page in ["sluice.8", "sluice-director.8", "sluice-explain.8", "sluice-bench-packet.8"] {
-        let page = std::fs::read_to_string(folder.path().join(page)).expect(page);
+        let page = read(page);
         assert!(page.contains(".SH NAME") && page.contains("Example"), "{page}");
+    }
+    let page = read("ipvsadm.8");
+    assert!(page.contains(".SH NAME") && page.contains("add\\-service SERVICE"), "{page}");
+    for page in ["ipvsadm-save.8", "ipvsadm-restore.8"] {
+        assert_eq!(read(page), ".so man8/ipvsadm.8\n");
     }
 }

@@ -40,6 +40,7 @@ mod recount;
 mod replies;
 mod run;
 mod secret;
+mod service;
 mod state;
 mod statistics;
 mod sweep;

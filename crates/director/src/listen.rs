@@ -1,9 +1,8 @@
-//! The control socket, the lock files that keep a second daemon away, and the word to systemd.
+//! The control socket, and the lock files that keep a second daemon away.
 
 use runtime::lock::{LockError, LockFile};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
@@ -174,13 +173,6 @@ fn remove_socket(path: &Path) -> Result<(), ListenError> {
         return Err(file("replace", path)(io::Error::other("it is there and not a socket")));
     }
     std::fs::remove_file(path).map_err(file("remove", path))
-}
-
-/// Tells systemd that the director is ready, when systemd asked for it (`Type=notify`).
-pub(crate) fn notify_ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    // Nobody is harmed when this fails: systemd then waits for its time-out and says so.
-    let _ = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1\n", path));
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 /// What the API asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
+    /// What the director does, in a sentence.
+    Summary(Reply<String>),
     Status(Reply<Status>),
     Services(Reply<Services>),
     Change(Changes, Reply<Outcomes>),

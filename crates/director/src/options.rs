@@ -11,8 +11,14 @@ use std::path::PathBuf;
   sluice director --interface eth0 --interface eth1 --log-format json
   sluice director --remove          stop balancing and remove everything from the kernel")]
 pub struct Options {
-    /// Interface that client packets arrive on; may be given several times.
-    #[arg(long = "interface", short = 'i', value_name = "NAME", required_unless_present = "remove")]
+    /// Interface that client packets arrive on; may be given several times, or several with commas between.
+    #[arg(
+        long = "interface",
+        short = 'i',
+        value_name = "NAME",
+        value_delimiter = ',',
+        required_unless_present = "remove"
+    )]
     pub interfaces: Vec<String>,
     /// Unix socket of the control API; mode 0660.
     #[arg(long, value_name = "PATH", env = "SLUICE_SOCKET", default_value = api::DEFAULT_SOCKET_PATH)]
@@ -30,8 +36,9 @@ pub struct Options {
     /// How many of everything.
     #[command(flatten)]
     pub limits: LimitOptions,
-    /// How log lines on standard error look: text or json.
-    #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    /// How log lines on standard error look: text, journal (each with its priority in front), json, or auto: journal where
+    /// standard error is the journal of systemd, else text.
+    #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
     /// Detach from every interface, remove programs and tables from the kernel, and end. The configuration stays.
     #[arg(long, conflicts_with = "interfaces")]
@@ -137,6 +144,7 @@ mod tests {
         let options =
             parse(&["--interface", "eth0", "-i", "eth1", "--reals-max", "7"]).expect("two interfaces");
         assert_eq!(options.interfaces, ["eth0", "eth1"]);
+        assert_eq!(parse(&["-i", "eth0,eth1"]).expect("two at once").interfaces, ["eth0", "eth1"]);
         assert_eq!(Limits::from(options.limits), Limits { reals_max: 7, ..Limits::default() });
         assert_eq!(options.pin.to_str(), Some("/sys/fs/bpf/sluice"));
         assert_eq!(options.secret_path().to_str(), Some("/var/lib/sluice/secret"));

@@ -3,11 +3,12 @@
 use crate::actor::{ActorError, Director, log_error};
 use crate::connections;
 use crate::http;
-use crate::listen::{ListenError, Socket, lock_pins, lock_state, notify_ready};
+use crate::listen::{ListenError, Socket, lock_pins, lock_state};
 use crate::messages::{Mailbox, Request, mailbox};
 use crate::options::Options;
 use crate::probing::Probing;
 use crate::secret::{Held, SecretError};
+use crate::service::{drop_privileges, report};
 use crate::state::{StateError, StateFile};
 use crate::statistics::PERIOD;
 use api::{Refusal, RefusalKind};
@@ -81,6 +82,9 @@ pub enum Error {
     /// The neighbour service.
     #[error("cannot start the director")]
     Neighbours(#[from] host::neighbours::NeighboursError),
+    /// Capabilities.
+    #[error("cannot start the director")]
+    Privileges(#[from] runtime::privileges::PrivilegeError),
     /// The control socket broke.
     #[error("cannot serve the control socket")]
     Serve(#[source] std::io::Error),
@@ -110,12 +114,21 @@ pub fn run(options: &Options) -> Result<(), Error> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .on_thread_start(begin_thread)
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
     let ended = runtime.block_on(start(options));
     runtime.shutdown_timeout(END_TIMEOUT);
     ended
+}
+
+/// No thread but the one that starts the director ever has more than it needs.
+fn begin_thread() {
+    if let Err(error) = drop_privileges() {
+        log_error("a thread would have had too many privileges", &error);
+        std::process::exit(1);
+    }
 }
 
 fn remove(options: &Options) -> Result<(), Error> {
@@ -172,6 +185,7 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
     let (neighbours, events) = Neighbours::start(Timing::default()).await?;
     neighbours.watch(director.watched.addresses()).await?;
     held.keep()?;
+    drop_privileges()?;
     tracing::info!(
         generation = director.generation,
         services = director.model.services().len(),
@@ -179,7 +193,7 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
         socket = %options.socket.display(),
         "the director is ready"
     );
-    notify_ready();
+    runtime::notify::ready(&director.summary());
     Ok(Started { director, interfaces: options.interfaces.clone(), neighbours, events })
 }
 
@@ -247,10 +261,12 @@ async fn name_holder(error: AttachError) -> AttachError {
 async fn serve(started: Started, listener: UnixListener, mut shutdown: Shutdown) -> Result<(), Error> {
     let (mailbox, requests) = mailbox();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let _reports = AbortOnDrop(tokio::spawn(report(mailbox.clone())));
     let api = tokio::spawn(serve_api(listener, mailbox, ended));
     let done = tokio::select! {
         signal = shutdown.wait() => {
             tracing::info!(signal, "ending; packets go on being balanced");
+            runtime::notify::stopping();
             Ok(())
         }
         done = own(started, requests) => done,
@@ -411,6 +427,7 @@ fn news(event: NeighbourEvent) -> (IpAddr, Option<Resolved>) {
 fn handle(director: &mut Director, request: Request) {
     // A client that went away does not want its answer.
     match request {
+        Request::Summary(reply) => drop(reply.send(Ok(director.summary()))),
         Request::Status(reply) => drop(reply.send(Ok(director.status()))),
         Request::Services(reply) => drop(reply.send(director.services().map_err(unreadable))),
         Request::Change(changes, reply) => drop(reply.send(Ok(director.change(&changes)))),

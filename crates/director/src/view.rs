@@ -9,6 +9,18 @@ use api::{
 use kernel::TableError;
 
 impl Director {
+    /// What the director does, in a sentence for the service manager.
+    pub(crate) fn summary(&self) -> String {
+        let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        format!(
+            "balancing {} over {} on {}, configuration {}",
+            count(self.declared.services().len(), "service"),
+            count(self.declared.reals_len(), "real server"),
+            count(self.datapath.attachments().len(), "interface"),
+            self.generation
+        )
+    }
+
     pub(crate) fn status(&self) -> Status {
         let names = kernel::interface_names();
         let interfaces = self.datapath.attachments().iter().map(|attachment| InterfaceStatus {

@@ -152,7 +152,9 @@ fn bad_starts_say_what_is_wrong_and_leave_nothing() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{text}");
     assert!(
-        text.contains("no permission: this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN"),
+        text.contains(
+            "no permission: this needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+        ),
         "{text}"
     );
 

@@ -25,7 +25,7 @@ pub use attach::{AttachError, Holder, Mode, attach_pass, holder_of, interface_na
 pub use datapath::{Attachment, Datapath, OpenError};
 pub use loads::Loads;
 pub use map::TableError;
-pub use object::{ENTRY, LoadError};
+pub use object::{ENTRY, LoadError, object};
 pub use pins::{PinError, detach_all};
 pub use program::{Program, ProgramError, ProgramInfo, TestRun};
 pub use require::{KERNEL_MIN, RequirementError, check as check_requirements};

@@ -14,6 +14,12 @@ use std::path::{Path, PathBuf};
 /// The object as `./dev build` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SLUICE_BPF_OBJECT"));
 
+/// The compiled eBPF object that [`crate::Datapath`] loads.
+#[must_use]
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// Name of the program attached to interfaces.
 pub const ENTRY: &str = "director";
 

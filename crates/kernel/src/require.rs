@@ -5,9 +5,11 @@ use std::io;
 /// Oldest kernel the programs are verified on: major and minor version.
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// `CAP_NET_ADMIN`, `CAP_SYS_ADMIN`, `CAP_BPF` [uapi/linux/capability.h].
+/// `CAP_NET_ADMIN`, `CAP_SYS_ADMIN`, `CAP_PERFMON`, `CAP_BPF` [uapi/linux/capability.h]. Without `CAP_PERFMON` the verifier refuses
+/// arithmetic with pointers that the programs do.
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 /// This process cannot load eBPF programs.
@@ -21,11 +23,11 @@ pub enum RequirementError {
     },
     /// Privileges are missing.
     #[error(
-        "no permission: this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN (missing: {missing})"
+        "no permission: this needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (missing: {missing})"
     )]
     NoPermission {
         /// The capabilities that are missing.
-        missing: &'static str,
+        missing: String,
     },
     /// The kernel would not say.
     #[error("cannot read {what}")]
@@ -69,13 +71,16 @@ fn effective_capabilities(status: &str) -> u64 {
 
 fn check_capabilities(bits: u64) -> Result<(), RequirementError> {
     let has = |capability: u32| bits & (1 << capability) != 0;
-    let missing = match (has(CAP_BPF) || has(CAP_SYS_ADMIN), has(CAP_NET_ADMIN)) {
-        (true, true) => return Ok(()),
-        (false, true) => "CAP_BPF",
-        (true, false) => "CAP_NET_ADMIN",
-        (false, false) => "CAP_BPF, CAP_NET_ADMIN",
-    };
-    Err(RequirementError::NoPermission { missing })
+    let needed = [
+        ("CAP_BPF", has(CAP_BPF) || has(CAP_SYS_ADMIN)),
+        ("CAP_NET_ADMIN", has(CAP_NET_ADMIN)),
+        ("CAP_PERFMON", has(CAP_PERFMON) || has(CAP_SYS_ADMIN)),
+    ];
+    let missing: Vec<&str> = needed.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(RequirementError::NoPermission { missing: missing.join(", ") })
 }
 
 #[cfg(test)]
@@ -97,10 +102,11 @@ mod tests {
     fn missing_capabilities_are_named() {
         let bits = effective_capabilities("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n");
         check_capabilities(bits).expect("root has all");
-        check_capabilities(1 << 39 | 1 << 12).expect("the two suffice");
-        let error = check_capabilities(1 << 12).expect_err("no CAP_BPF");
+        check_capabilities(1 << 39 | 1 << 38 | 1 << 12).expect("the three suffice");
+        check_capabilities(1 << 21 | 1 << 12).expect("as before there were finer ones");
+        let error = check_capabilities(1 << 38 | 1 << 12).expect_err("no CAP_BPF");
         assert!(error.to_string().ends_with("(missing: CAP_BPF)"), "{error}");
         let error = check_capabilities(effective_capabilities("no such line")).expect_err("nothing");
-        assert!(error.to_string().ends_with("(missing: CAP_BPF, CAP_NET_ADMIN)"), "{error}");
+        assert!(error.to_string().ends_with("(missing: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON)"), "{error}");
     }
 }

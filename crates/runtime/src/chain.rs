@@ -26,9 +26,14 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Writes `error: a: b: c` to standard error.
+/// Writes `error: a: b: c` to standard error; where that is the journal, with the priority of an error.
 pub fn print_error(error: &(dyn Error + '_)) {
-    eprintln!("error: {}", Chain(error));
+    let text = format!("error: {}", Chain(error));
+    if crate::logging::is_journal() {
+        eprintln!("<3>{}", text.replace('\n', "\n<3>"));
+    } else {
+        eprintln!("{text}");
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! What every program needs around its work: logs, error texts, clocks, randomness, signals, lock files, and
-//! the control socket of the director.
+//! What every program needs around its work: logs, error texts, clocks, randomness, signals, lock files, privileges,
+//! the word to the service manager, and the control socket of the director.
 //!
-//! Deliberately absent: anything about packets, interfaces or the kernel programs (`host`, `kernel`), and
-//! dropping privileges (the director needs them for as long as it runs).
+//! Deliberately absent: anything about packets, interfaces or the kernel programs (`host`, `kernel`).
 
 pub mod chain;
 pub mod clock;
@@ -11,6 +10,8 @@ pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod names;
+pub mod notify;
+pub mod privileges;
 pub mod random;
 pub mod signals;
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How long the director may take until it answers: it loads and verifies the programs.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// How long it may take to end.
+const END_MAX: Duration = Duration::from_secs(10);
 /// The variable in which the commands look for the control socket.
 const SOCKET_VARIABLE: &str = "SLUICE_SOCKET";
 
@@ -118,6 +120,20 @@ impl Director {
     /// Kills it as a crash would.
     pub fn crash(&mut self) {
         self.process.crash();
+    }
+
+    /// Asks it to end, as systemd would.
+    pub fn stop(&mut self) {
+        self.process.stop(END_MAX);
+    }
+
+    /// Starts another program in its place; returns once it answers.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub fn start_again_as(&mut self, lab: &Lab, program: PathBuf, cancel: &Cancel) -> Result<(), DemoError> {
+        self.front.program = program;
+        self.start_again(lab, cancel)
     }
 
     /// Starts it again after a crash; returns once it answers.

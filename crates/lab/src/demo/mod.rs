@@ -114,6 +114,30 @@ impl Cancel {
     const INTERRUPTED: u8 = 1;
     const TOO_LONG: u8 = 2;
 
+    /// One that is set when SIGINT or SIGTERM comes.
+    ///
+    /// # Errors
+    /// When handlers or a thread cannot be made.
+    pub fn by_signal() -> Result<Self, DemoError> {
+        let cancel = Self::default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(io_failed("start a runtime"))?;
+        let mut shutdown = runtime.block_on(async { Shutdown::install() })?;
+        let told = cancel.clone();
+        let wait = move || {
+            runtime.block_on(shutdown.wait());
+            told.set(Self::INTERRUPTED);
+        };
+        // It waits until the process ends.
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(wait)
+            .map_err(io_failed("start a thread"))?;
+        Ok(cancel)
+    }
+
     fn set(&self, why: u8) {
         // The first reason stays.
         let _ = self.0.compare_exchange(0, why, Ordering::Relaxed, Ordering::Relaxed);

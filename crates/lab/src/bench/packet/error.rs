@@ -75,7 +75,4 @@ pub enum BenchError {
         /// What was found.
         what: String,
     },
-    /// The report could not be written.
-    #[error("cannot write the report")]
-    Print(#[source] io::Error),
 }

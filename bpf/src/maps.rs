@@ -413,6 +413,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn count_in(&self, real: u32, bytes: u32, connection: bool) {
+        crate::capture::note_real(real);
         if let Some(counters) = COUNTERS.get_ptr_mut(real) {
             // SAFETY: a per-CPU value.
             unsafe {
@@ -425,6 +426,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn count_out(&self, real: u32, bytes: u32) {
+        crate::capture::note_real(real);
         if let Some(counters) = COUNTERS.get_ptr_mut(real) {
             // SAFETY: a per-CPU value.
             unsafe {

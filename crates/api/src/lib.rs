@@ -9,6 +9,7 @@
 //! | `GET /v1/services` | | [`Services`] |
 //! | `POST /v1/changes` | [`Changes`] | [`Outcomes`] |
 //! | `GET /v1/connections?cursor=N` | | [`Connections`] |
+//! | `POST /v1/flows` | [`FlowRequest`] | [`FlowPage`] |
 //! | `GET /v1/verdicts` | | [`Verdicts`] |
 //! | `GET /v1/marks` | | [`Marks`] |
 //! | `GET /v1/policies` | | [`Policies`] |
@@ -28,6 +29,7 @@
 mod apply;
 mod change;
 mod check;
+mod flow;
 mod health;
 mod mark;
 mod names;
@@ -43,6 +45,10 @@ pub use apply::{
 };
 pub use change::{Change, Changes, Outcomes, Timeouts};
 pub use check::{Check, CheckKind, Exchange, Expect, Http, Octets, Rhythm, Tls, Transport};
+pub use flow::{
+    ClientFilter, EndpointFilter, FLOW_STATES, FlowCount, FlowFilter, FlowGroup, FlowPage, FlowRequest, FlowShow,
+    FlowTable, FlowView,
+};
 pub use health::{
     Event, EventKind, Events, Fallback, HealthSpec, HealthView, HoldDown, OnFailure, Passive, RealHealth,
     RealHealthView, ServiceHealth, Standing,

@@ -6,6 +6,7 @@
 mod apply;
 mod args;
 mod file;
+mod flows;
 mod generate;
 mod health;
 mod ipvsadm;
@@ -52,6 +53,7 @@ fn run(args: Args) -> ExitCode {
         Command::Status(options) => show::status(&options).map_err(Into::into),
         Command::Verdicts(options) => show::verdicts(&options).map_err(Into::into),
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
+        Command::Flows(options) => flows::run(&options).map_err(Into::into),
         Command::Mark(options) => mark::run(&options).map_err(Into::into),
         Command::Policy(options) => policy::run(&options).map_err(Into::into),
         Command::Plan(options) => apply::plan(&options).map_err(Into::into),

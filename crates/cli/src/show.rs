@@ -83,11 +83,15 @@ pub(crate) fn print<T: Serialize>(
 
 /// Writes to standard output.
 pub(crate) fn write_out(text: &str) -> io::Result<()> {
+    write_on(text).map(|_| ())
+}
+
+/// The same; `false` when the reader has seen enough, as in `sluice verdicts | head`.
+pub(crate) fn write_on(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader has seen enough, as in `sluice verdicts | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        done => done.map(|()| true),
     }
 }
 

@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 18] = [
+    let cases: [(&[&str], i32, &str); 25] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
@@ -38,6 +38,13 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["policy", "default", "--rescue", "maybe"], 2, "say on or off"),
         (&["set", "conn_reuse_mode"], 2, "<VALUE>"),
         (&["set", "conn_reuse_mode", "many"], 2, "invalid value 'many'"),
+        (&["flows", "--client", "web1"], 2, "`web1' is no network or address: give one such as"),
+        (&["flows", "--vip", "192.0.2.0/24"], 2, "`192.0.2.0/24' is no address: give one such as"),
+        (&["flows", "--state", "OPEN"], 2, "[possible values: ASSURED, C-ECHOED"),
+        (&["flows", "--table", "dead"], 2, "say established, embryonic or templates"),
+        (&["flows", "--limit", "0"], 2, "0 is not in 1.."),
+        (&["flows", "--by", "client"], 2, "--count"),
+        (&["flows", "--client", "192.0.2.1", "--vip", "2001:db8::1"], 1, "use both IPv4 or both IPv6"),
         (&["demo", "--end", "1x"], 1, "there is no run 1x"),
         (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
     ];
@@ -72,11 +79,12 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
 
 #[test]
 fn every_command_has_an_example_in_its_help() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["director"],
         &["status"],
         &["verdicts"],
+        &["flows"],
         &["explain"],
         &["policy"],
         &["set"],

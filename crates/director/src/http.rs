@@ -24,6 +24,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/changes", post(changes))
         .route("/v1/connections", get(connections))
+        .route("/v1/flows", post(flows))
         .route("/v1/verdicts", get(verdicts))
         .route("/v1/marks", get(marks))
         .route("/v1/policies", get(policies))
@@ -165,6 +166,11 @@ async fn verdicts(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 async fn changes(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
     let changes = parse(&body)?;
     ask(&mailbox, |reply| Request::Change(changes, reply)).await
+}
+
+async fn flows(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let question = parse(&body)?;
+    ask(&mailbox, |reply| Request::Flows(question, reply)).await
 }
 
 async fn explain(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {

@@ -20,6 +20,7 @@ mod connections;
 mod convert;
 mod events;
 mod explain;
+mod flows;
 mod health;
 mod history;
 mod http;

@@ -1,7 +1,7 @@
 //! Messages from the control API to the owner of the director.
 
 use api::{
-    Applied, ApplyRequest, Changes, Connections, Events, ExplainRequest, Explanation, HealthView, History,
+    Applied, ApplyRequest, Changes, Connections, Events, ExplainRequest, Explanation, FlowPage, FlowRequest, HealthView, History,
     Marks, Outcomes, Plan, Policies, Refusal, RefusalKind, RollbackRequest, Services, SettingsView, Status,
     Verdicts,
 };
@@ -20,6 +20,7 @@ pub(crate) enum Request {
     Services(Reply<Services>),
     Change(Changes, Reply<Outcomes>),
     Connections(u64, Reply<Connections>),
+    Flows(FlowRequest, Reply<FlowPage>),
     Marks(Reply<Marks>),
     Verdicts(Reply<Verdicts>),
     Policies(Reply<Policies>),

@@ -417,6 +417,9 @@ fn handle(director: &mut Director, request: Request) {
             let page = connections::page(director.datapath.tables(), cursor, monotonic_coarse_ns());
             drop(reply.send(page.map_err(unreadable)));
         }
+        Request::Flows(question, reply) => {
+            drop(reply.send(director.flows(&question, monotonic_coarse_ns())));
+        }
         Request::Marks(reply) => {
             drop(reply.send(Ok(api::Marks { marks: director.model.marks().collect() })));
         }
@@ -443,7 +446,7 @@ fn metrics(director: &Director) -> Result<String, TableError> {
     Ok(crate::metrics::render(&director.status(), &services, &director.health_view(), &verdicts))
 }
 
-fn unreadable(error: TableError) -> Refusal {
+pub(crate) fn unreadable(error: TableError) -> Refusal {
     log_error("a table could not be read", &error);
     Refusal::new(RefusalKind::Kernel, runtime::Chain(&error).to_string())
 }

@@ -7,8 +7,8 @@
 use crate::end::carry_out;
 use crate::xdp::Frame;
 use abi::{
-    Address, CAPTURE_BYTES_MAX, CAPTURE_NO_REAL, CaptureCounts, CaptureNetwork, CaptureRecord, CaptureScratch,
-    CaptureSettings, verdict,
+    Address, CAPTURE_BYTES_MAX, CAPTURE_NO_REAL, CaptureCounts, CaptureNetwork, CaptureRecord,
+    CaptureScratch, CaptureSettings, verdict,
 };
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
@@ -157,9 +157,7 @@ fn is_wanted(ctx: &XdpContext, settings: &CaptureSettings, scratch: &CaptureScra
 #[inline(always)]
 fn is_due(settings: &CaptureSettings, counts: &mut CaptureCounts, record: &mut CaptureRecord) -> bool {
     counts.matched += 1;
-    let one_of = u64::from(settings.one_of);
-    // A divisor of nothing would give nothing; it is never written.
-    if one_of == 0 || counts.matched % one_of != 0 {
+    if !counts.matched.is_multiple_of(u64::from(settings.one_of)) {
         return false;
     }
     // SAFETY: has no arguments and no effect.

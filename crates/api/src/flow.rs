@@ -105,7 +105,9 @@ impl FromStr for EndpointFilter {
             Some(Self { address: inside.parse().ok()?, port })
         };
         read().ok_or_else(|| {
-            format!("`{text}' is no address: give one such as 192.0.2.10, 192.0.2.10:80 or [2001:db8::10]:443")
+            format!(
+                "`{text}' is no address: give one such as 192.0.2.10, 192.0.2.10:80 or [2001:db8::10]:443"
+            )
         })
     }
 }
@@ -296,13 +298,17 @@ mod tests {
         assert_eq!(client("[2001:db8::/32]"), Ok(("2001:db8::/32".into(), None)));
         for wrong in ["", "web1", "10.0.0.0/33", "10.0.0.1:99999", "[2001:db8::1", "[::1]80", "10.0.0.1:"] {
             let said = client(wrong).expect_err(wrong);
-            assert!(said.starts_with(&format!("`{wrong}' is no network or address: give one such as")), "{said}");
+            assert!(
+                said.starts_with(&format!("`{wrong}' is no network or address: give one such as")),
+                "{said}"
+            );
         }
     }
 
     #[test]
     fn endpoints_are_addresses_with_or_without_a_port() {
-        let endpoint = |text: &str| text.parse::<EndpointFilter>().map(|it| (it.address.to_string(), it.port));
+        let endpoint =
+            |text: &str| text.parse::<EndpointFilter>().map(|it| (it.address.to_string(), it.port));
         assert_eq!(endpoint("192.0.2.10:80"), Ok(("192.0.2.10".into(), Some(80))));
         assert_eq!(endpoint("2001:db8::10"), Ok(("2001:db8::10".into(), None)));
         assert!(endpoint("192.0.2.0/24").expect_err("a network").contains("is no address: give one such as"));

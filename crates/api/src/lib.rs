@@ -23,10 +23,13 @@
 //! | `GET /v1/health` | | [`HealthView`] |
 //! | `GET /v1/metrics` | | the text of Prometheus' format, as a JSON string |
 //! | `GET /v1/events?after=N` | | [`Events`] |
+//! | `POST /v1/capture` | [`CaptureRequest`] | a file in the pcapng format, written while packets come |
+//! | `POST /v1/capture/end` | | whether one ran: true or false |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
 mod apply;
+mod capture;
 mod change;
 mod check;
 mod flow;
@@ -43,11 +46,12 @@ mod view;
 pub use apply::{
     Applied, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine, RollbackRequest,
 };
+pub use capture::{CaptureRequest, SNAPLEN_MAX};
 pub use change::{Change, Changes, Outcomes, Timeouts};
 pub use check::{Check, CheckKind, Exchange, Expect, Http, Octets, Rhythm, Tls, Transport};
 pub use flow::{
-    ClientFilter, EndpointFilter, FLOW_STATES, FlowCount, FlowFilter, FlowGroup, FlowPage, FlowRequest, FlowShow,
-    FlowTable, FlowView,
+    ClientFilter, EndpointFilter, FLOW_STATES, FlowCount, FlowFilter, FlowGroup, FlowPage, FlowRequest,
+    FlowShow, FlowTable, FlowView,
 };
 pub use health::{
     Event, EventKind, Events, Fallback, HealthSpec, HealthView, HoldDown, OnFailure, Passive, RealHealth,

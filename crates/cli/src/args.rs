@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// List the flows of the packet path, or count them: top talkers.
     Flows(crate::flows::FlowsArgs),
+    /// Capture packets with what became of them and their real server, for Wireshark or tcpdump.
+    Capture(crate::capture::CaptureArgs),
     /// Give packets firewall marks, for the services of `ipvsadm -f`; and list them.
     Mark(crate::mark::MarkArgs),
     /// Choose what a service does beyond the classic options, and show what was chosen.

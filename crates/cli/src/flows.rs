@@ -105,7 +105,8 @@ enum Sort {
 
 /// `sluice flows`.
 pub(crate) fn run(args: &FlowsArgs) -> Result<(), ShowError> {
-    let families = [args.vip.map(|it| it.address.is_ipv4()), args.client.map(|it| it.network.addr().is_ipv4())];
+    let families =
+        [args.vip.map(|it| it.address.is_ipv4()), args.client.map(|it| it.network.addr().is_ipv4())];
     if let [Some(vip), Some(client)] = families
         && vip != client
     {
@@ -203,7 +204,8 @@ struct Listing {
     widths: [usize; 9],
 }
 
-const HEADER: [&str; 9] = ["PRO", "CLIENT", "VIP", "REAL SERVER", "METHOD", "STATE", "LEFT", "PACKETS", "TABLE"];
+const HEADER: [&str; 9] =
+    ["PRO", "CLIENT", "VIP", "REAL SERVER", "METHOD", "STATE", "LEFT", "PACKETS", "TABLE"];
 
 impl Listing {
     /// Prints some more. `false` when the reader has gone.
@@ -314,8 +316,7 @@ fn count_by(args: &FlowsArgs, by: By) -> Result<(), ShowError> {
         }
         Ok(true)
     })?;
-    let mut counts: Vec<Counted> =
-        counts.into_iter().map(|(name, flows)| Counted { name, flows }).collect();
+    let mut counts: Vec<Counted> = counts.into_iter().map(|(name, flows)| Counted { name, flows }).collect();
     counts.sort_by(|a, b| Reverse(a.flows).cmp(&Reverse(b.flows)).then(a.name.cmp(&b.name)));
     let all: u64 = counts.iter().map(|it| it.flows).sum();
     let (groups, most) = (counts.len(), usize::try_from(args.limit).unwrap_or(usize::MAX));

@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 25] = [
+    let cases: [(&[&str], i32, &str); 30] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
@@ -45,6 +45,15 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["flows", "--limit", "0"], 2, "0 is not in 1.."),
         (&["flows", "--by", "client"], 2, "--count"),
         (&["flows", "--client", "192.0.2.1", "--vip", "2001:db8::1"], 1, "use both IPv4 or both IPv6"),
+        (&["capture", "--sample", "2"], 2, "give a part such as 1/1000"),
+        (&["capture", "--client", "192.0.2.1:80"], 2, "a capture does not look at ports"),
+        (
+            &["capture", "--verdict", "dropped"],
+            2,
+            "there is no verdict `dropped': `sluice verdicts' lists them",
+        ),
+        (&["capture", "--snaplen", "9000"], 2, "9000 is not in 1..=8192"),
+        (&["capture", "--end", "--count", "1"], 2, "cannot be used with"),
         (&["demo", "--end", "1x"], 1, "there is no run 1x"),
         (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
     ];
@@ -79,12 +88,13 @@ fn without_a_director_it_says_where_it_looked_and_how_to_start_one() {
 
 #[test]
 fn every_command_has_an_example_in_its_help() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["director"],
         &["status"],
         &["verdicts"],
         &["flows"],
+        &["capture"],
         &["explain"],
         &["policy"],
         &["set"],

@@ -3,6 +3,7 @@
 //!
 //! Synchronous: each call is a bounded number of system calls. The loop that feeds it is in `run`.
 
+use crate::capture::Switch;
 use crate::events::Log;
 use crate::health::{Health, effective_at_start, effective_change};
 use crate::history::HistoryFiles;
@@ -19,6 +20,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a deleted real server without flows keeps its index, so that it is the same one when it is added
@@ -86,6 +88,7 @@ pub(crate) struct Director {
     /// Whether the kernel may have something else after all.
     pub(crate) unsure: bool,
     pub(crate) watched: Watched,
+    pub(crate) capture: Arc<Switch>,
     state: StateFile,
     /// Next hops of a former daemon that nobody has confirmed yet.
     inherited: BTreeSet<IpAddr>,
@@ -113,6 +116,7 @@ impl Director {
         let mut director = Self {
             datapath,
             watched: Watched::of(&declared),
+            capture: Arc::default(),
             declared,
             model,
             health: Health::new(),

@@ -200,8 +200,9 @@ mod tests {
 
     #[test]
     fn the_states_that_can_be_asked_for_are_those_there_are() {
-        let mut names: BTreeSet<String> =
-            (0..=u8::MAX).flat_map(|state| [6, 17, 132].map(|it| crate::connections::state_name(it, state))).collect();
+        let mut names: BTreeSet<String> = (0..=u8::MAX)
+            .flat_map(|state| [6, 17, 132].map(|it| crate::connections::state_name(it, state)))
+            .collect();
         names.extend(["NONE", "ASSURED"].map(str::to_owned));
         let asked: BTreeSet<String> = FLOW_STATES.into_iter().map(str::to_owned).collect();
         assert_eq!(asked, names);

@@ -6,7 +6,7 @@
 use crate::messages::{Mailbox, Request};
 use api::{Refusal, RefusalKind};
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -38,6 +38,8 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/metrics", get(metrics))
         .route("/v1/events", get(events))
+        .route("/v1/capture", post(capture))
+        .route("/v1/capture/end", post(end_capture))
         .route("/v1/explain", post(explain))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -171,6 +173,23 @@ async fn changes(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response
 async fn flows(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
     let question = parse(&body)?;
     ask(&mailbox, |reply| Request::Flows(question, reply)).await
+}
+
+/// The one answer that is no JSON, and goes on until it is over.
+async fn capture(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let request = parse(&body)?;
+    let claim = mailbox.ask(|reply| Request::CaptureClaim(request, reply)).await?;
+    let pieces = crate::capture::start(mailbox, claim).await?;
+    let pieces = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), pieces))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-pcapng")];
+    Ok((StatusCode::OK, kind, Body::from_stream(pieces)).into_response())
+}
+
+async fn end_capture(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::CaptureStop).await
 }
 
 async fn explain(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {

@@ -16,6 +16,7 @@
 
 mod actor;
 mod apply;
+mod capture;
 mod connections;
 mod convert;
 mod events;

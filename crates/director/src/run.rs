@@ -435,6 +435,11 @@ fn handle(director: &mut Director, request: Request) {
         Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
         Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),
         Request::Settings(reply) => drop(reply.send(Ok(director.model.settings_view()))),
+        Request::CaptureClaim(request, reply) => drop(reply.send(director.claim_capture(request))),
+        Request::CaptureBegin(capture, reply) => drop(reply.send(director.begin_capture(*capture))),
+        Request::CaptureEnd(reply) => drop(reply.send(director.end_capture())),
+        Request::CaptureStop(reply) => drop(reply.send(Ok(director.stop_capture()))),
+        Request::RealNames(indices, reply) => drop(reply.send(Ok(director.real_names(&indices)))),
         Request::Explain(question, reply) => {
             drop(reply.send(director.explain(&question, monotonic_coarse_ns())));
         }

@@ -89,7 +89,7 @@ impl std::fmt::Debug for CaptureReader {
 
 impl CaptureReader {
     /// Takes the oldest record: what is known of the packet, and the beginning of its frame. `None` when all are read.
-    pub fn next(&mut self) -> Option<(CaptureRecord, Vec<u8>)> {
+    pub fn take(&mut self) -> Option<(CaptureRecord, Vec<u8>)> {
         let item = self.ring.next()?;
         let (head, frame) = item.split_at_checked(size_of::<CaptureRecord>())?;
         let record: CaptureRecord = bytemuck::try_pod_read_unaligned(head).ok()?;

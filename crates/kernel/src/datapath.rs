@@ -1,7 +1,7 @@
 //! The packet path in the kernel: programs and tables together, for a test or for good.
 
-use crate::capture::Capture;
 use crate::attach::{self, AttachError, Mode};
+use crate::capture::Capture;
 use crate::map::TableError;
 use crate::object::{self, ENTRY, LoadError, Loaded, Programs};
 use crate::pins::{self, PinError, Pins};

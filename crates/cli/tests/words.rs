@@ -17,12 +17,13 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 30] = [
+    let cases: [(&[&str], i32, &str); 31] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
         (&["director", "-i", "eth0", "--log-format", "xml"], 2, "say text or json"),
         (&["director", "-i", "eth0", "--remove"], 2, "cannot be used with"),
+        (&["director", "-i", "eth0", "--otlp", "https://collector"], 2, "TLS is not spoken here"),
         (&["directr"], 2, "'director'"),
         (&["explain", "icmp", "192.0.2.1:1", vip], 2, "use tcp, udp or sctp"),
         (

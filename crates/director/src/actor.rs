@@ -11,6 +11,7 @@ use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
 use crate::tables;
+use crate::trace::{Took, Traces};
 use crate::trial::Trial;
 use crate::watched::Watched;
 use api::{Change, Changes, EventKind, Outcomes, Refusal, RefusalKind, ServiceId};
@@ -88,6 +89,9 @@ pub(crate) struct Director {
     /// Whether the kernel may have something else after all.
     pub(crate) unsure: bool,
     pub(crate) watched: Watched,
+    pub(crate) traces: Traces,
+    /// How long the parts of the last change took.
+    pub(crate) took: Took,
     pub(crate) capture: Arc<Switch>,
     state: StateFile,
     /// Next hops of a former daemon that nobody has confirmed yet.
@@ -117,6 +121,8 @@ impl Director {
             datapath,
             watched: Watched::of(&declared),
             capture: Arc::default(),
+            traces: Traces::default(),
+            took: Took::default(),
             declared,
             model,
             health: Health::new(),
@@ -243,6 +249,7 @@ impl Director {
         self.settle();
         self.generation = generation;
         let (changes, on_disk) = (changes.len(), start.elapsed() - in_kernel);
+        self.took.disk += on_disk;
         tracing::debug!(generation, changes, ?in_kernel, ?on_disk, "changed");
         Ok(())
     }

@@ -52,12 +52,18 @@ struct OfTable {
     table: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
 /// All of it.
 pub(crate) fn render(
     status: &Status,
     services: &Services,
     health: &HealthView,
     verdicts: &Verdicts,
+    (sent, dropped): (u64, u64),
 ) -> String {
     let mut registry = Registry::with_prefix("sluice");
     add_status(&mut registry, status);
@@ -68,6 +74,11 @@ pub(crate) fn render(
     registry.register("verdict_packets", "What became of packets", packets.clone());
     for it in &verdicts.verdicts {
         packets.get_or_create(&OfVerdict { verdict: it.name.clone() }).inc_by(it.packets);
+    }
+    let spans = Family::<OfResult, Counter>::default();
+    registry.register("trace_spans", "Spans for the collector of --otlp", spans.clone());
+    for (result, count) in [("sent", sent), ("dropped", dropped)] {
+        spans.get_or_create(&OfResult { result }).inc_by(count);
     }
     let mut text = String::new();
     // Writing to a String does not fail.

@@ -39,7 +39,7 @@ fn sample() -> String {
     };
     let verdict =
         VerdictCount { number: 1, name: "forward_new".to_owned(), sentence: String::new(), packets: 12 };
-    render(&status, &services, &health, &Verdicts { verdicts: vec![verdict] })
+    render(&status, &services, &health, &Verdicts { verdicts: vec![verdict] }, (2, 1))
 }
 
 #[test]
@@ -56,6 +56,7 @@ fn names_and_labels_are_as_documented() {
         "sluice_real_up{service=\"TCP 192.0.2.1:80\",real=\"10.0.0.1:80\"} 1",
         "sluice_real_check_seconds{service=\"TCP 192.0.2.1:80\",real=\"10.0.0.1:80\"} 0.0015",
         "sluice_verdict_packets_total{verdict=\"forward_new\"} 12",
+        "sluice_trace_spans_total{result=\"dropped\"} 1",
         "# EOF",
     ] {
         assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");

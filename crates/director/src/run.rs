@@ -10,6 +10,7 @@ use crate::probing::Probing;
 use crate::secret::{Held, SecretError};
 use crate::state::{StateError, StateFile};
 use crate::statistics::PERIOD;
+use crate::trace::Traces;
 use api::{Refusal, RefusalKind};
 use host::neighbours::machine::Timing;
 use host::netlink::Netlink;
@@ -168,6 +169,9 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
         ..plan::Options::default()
     };
     let mut director = Director::new(datapath, state, plan_options)?;
+    if let Some(collector) = options.otlp.clone() {
+        director.traces = Traces::to(collector);
+    }
     attach(&mut director.datapath, &options.interfaces).await?;
     let (neighbours, events) = Neighbours::start(Timing::default()).await?;
     neighbours.watch(director.watched.addresses()).await?;
@@ -288,7 +292,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
     for timer in [&mut look, &mut statistics] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
-    let (mut probing, mut outcomes) = Probing::new();
+    let (mut probing, mut outcomes) = Probing::new(director.traces.clone());
     let mut probed = Vec::new();
     let mut batch = Vec::new();
     loop {
@@ -306,7 +310,10 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
             }
             // Its sender lives as long as this loop.
             _ = outcomes.recv_many(&mut probed, EVENTS_MAX) => director.probed(probed.drain(..)),
-            () = sleep_until(probe_at) => probing.start(director.due_probes()),
+            () = sleep_until(probe_at) => {
+                let orders = director.due_probes();
+                probing.start(orders, |id| director.probe_services(id));
+            }
             () = sleep_until(sweep_at) => {
                 let start = Instant::now();
                 director.sweep(monotonic_coarse_ns());
@@ -448,7 +455,8 @@ fn handle(director: &mut Director, request: Request) {
 
 fn metrics(director: &Director) -> Result<String, TableError> {
     let (services, verdicts) = (director.services()?, director.verdicts()?);
-    Ok(crate::metrics::render(&director.status(), &services, &director.health_view(), &verdicts))
+    let health = director.health_view();
+    Ok(crate::metrics::render(&director.status(), &services, &health, &verdicts, director.traces.counts()))
 }
 
 pub(crate) fn unreadable(error: TableError) -> Refusal {

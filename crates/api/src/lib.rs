@@ -66,8 +66,8 @@ pub use service::{
 };
 pub use setting::{MEANINGLESS, SETTINGS, Setting, SettingView, SettingsView};
 pub use view::{
-    Connection, Connections, Counters, ExplainRequest, Explanation, InterfaceStatus, RealView, ServiceView,
-    Services, Status, VerdictCount, Verdicts,
+    ConfiguredStatus, Connection, Connections, Counters, ExplainRequest, Explanation, HealthStatus,
+    InterfaceStatus, RealView, ServiceView, Services, Status, TrafficStatus, VerdictCount, Verdicts,
 };
 
 /// Where the director listens unless told otherwise.

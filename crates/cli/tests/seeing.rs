@@ -308,8 +308,15 @@ fn a_capture_has_every_packet_with_its_verdict_and_nothing_is_lost() {
 fn captures_filter_sample_and_limit() {
     let Some(world) = world() else { return };
     let file = world.path("some.pcapng");
+    let status = || -> Value { serde_json::from_str(&world.lines(&["status", "--json"])[0]).expect("JSON") };
+    let before = status();
+    assert_eq!(
+        (&before["traffic"]["capturing"], &before["configured"]["services"]),
+        (&false.into(), &4.into())
+    );
     let running = world
         .capture(&file, &["--verdict", "forward_new", "--count", "5", "--snaplen", "64", "--as-it-came"]);
+    assert_eq!(status()["traffic"]["capturing"], true);
     world.load(10);
     let (done, said) = running.wait();
     assert!(done && said.starts_with("5 packets captured"), "{said}");

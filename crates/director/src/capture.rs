@@ -62,6 +62,13 @@ pub(crate) struct Claim {
     request: CaptureRequest,
 }
 
+impl Switch {
+    /// Whether a capture runs, or is about to.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         self.switch.busy.store(false, Ordering::Release);
@@ -95,7 +102,7 @@ impl Director {
 
     /// Tells the capture that runs to end. `false` if there is none.
     pub(crate) fn stop_capture(&self) -> bool {
-        let runs = self.capture.busy.load(Ordering::Acquire);
+        let runs = self.capture.is_busy();
         if runs {
             self.capture.end.notify_one();
         }

@@ -93,6 +93,7 @@ need_run() {
     have ethtool || want ethtool
     have vsftpd || want vsftpd
     have curl || want curl
+    have tcpdump || want tcpdump
 }
 
 need_lint() {

@@ -1,8 +1,9 @@
 //! What a program ends with: the packet leaves, stays or goes to another program.
 
+use crate::capture;
 use crate::maps::{self, Maps, PROGRAMS};
 use crate::xdp::Frame;
-use abi::{Program, Verdict};
+use abi::{PLACE_ENTRY, PLACE_RECORD, Program, Verdict, verdict};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_redirect};
 use aya_ebpf::programs::XdpContext;
@@ -30,17 +31,36 @@ pub fn go_on(ctx: &XdpContext, onward: Onward) -> u32 {
 #[inline(always)]
 fn act(ctx: &XdpContext, outcome: Outcome) -> u32 {
     let Outcome { verdict, ifindex } = outcome;
-    if verdict.is_forward() && ifindex != 0 {
+    if capture::is_on() {
+        capture::leave(verdict.number(), ifindex);
+        // SAFETY: as in `jump`. Without that program the packet leaves unrecorded.
+        unsafe { PROGRAMS.tail_call(ctx, PLACE_RECORD) };
+    }
+    carry_out(ctx, verdict.number(), ifindex)
+}
+
+/// The last step of every packet, by the number of its verdict.
+#[inline(always)]
+pub fn carry_out(ctx: &XdpContext, verdict: u32, ifindex: u32) -> u32 {
+    if verdict::is_forward(verdict) && ifindex != 0 {
         if ifindex == Frame::new(ctx).ingress() {
             return XDP_TX;
         }
         // SAFETY: takes two plain numbers; an index of no interface makes the kernel drop the frame.
         return unsafe { bpf_redirect(ifindex, 0) as u32 };
     }
-    if verdict.is_answer() {
+    if verdict::is_answer(verdict) {
         return XDP_TX;
     }
-    if verdict.is_forward() || verdict.is_pass() { XDP_PASS } else { XDP_DROP }
+    if verdict::is_forward(verdict) || verdict::is_pass(verdict) { XDP_PASS } else { XDP_DROP }
+}
+
+/// Hands a packet to the entry, which is behind another program while somebody captures.
+#[inline(always)]
+pub fn enter(ctx: &XdpContext) -> u32 {
+    // SAFETY: as in `jump`.
+    unsafe { PROGRAMS.tail_call(ctx, PLACE_ENTRY) };
+    internal()
 }
 
 #[inline(always)]

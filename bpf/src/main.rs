@@ -9,6 +9,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "core offers no atomic addition for targets without compare-and-swap")]
 
+mod capture;
 mod end;
 mod maps;
 mod route;
@@ -177,6 +178,19 @@ pub fn sctp(ctx: XdpContext) -> u32 {
     let Some(work) = maps::work_in_place() else { return internal() };
     let onward = forward::sctp(&mut Frame::new(&ctx), &Maps::new(&ctx), work, now_ns());
     go_on(&ctx, onward)
+}
+
+/// Attached in place of the entry, which it hands every packet to, while somebody captures packets.
+#[xdp(frags)]
+pub fn watch(ctx: XdpContext) -> u32 {
+    capture::arrive(&ctx);
+    end::enter(&ctx)
+}
+
+/// The end of every packet while somebody captures packets.
+#[xdp(frags)]
+pub fn record(ctx: XdpContext) -> u32 {
+    capture::record(&ctx)
 }
 
 #[unsafe(no_mangle)]

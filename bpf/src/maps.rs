@@ -1,9 +1,9 @@
 //! State: the core's `Tables` over BPF maps. Sizes here are placeholders; the loader sets them from the limits.
 
 use abi::{
-    AccessKey, Address, Affinity, AffinityKey, Answers, Call, ClientKey, ClientLimits, Counters, Failure, Failures, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX,
-    Real, Reply, Service, ServiceKey, Settings, Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS,
-    Verdict, vip_filter_bit,
+    AccessKey, Address, Affinity, AffinityKey, Answers, Call, ClientKey, ClientLimits, Counters, Failure,
+    Failures, Flow, FlowKey, Fragment, Load, PROGRAMS_MAX, Real, Reply, Service, ServiceKey, Settings,
+    Shared, SipScratch, Slot, VERDICTS_MAX, VIP_FILTER_WORDS, Verdict, vip_filter_bit,
 };
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
@@ -489,6 +489,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn count_in(&self, real: u32, bytes: u32, connection: bool) {
+        crate::capture::note_real(real);
         if let Some(counters) = COUNTERS.get_ptr_mut(real) {
             // SAFETY: a per-CPU value.
             unsafe {
@@ -501,6 +502,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn count_out(&self, real: u32, bytes: u32) {
+        crate::capture::note_real(real);
         if let Some(counters) = COUNTERS.get_ptr_mut(real) {
             // SAFETY: a per-CPU value.
             unsafe {

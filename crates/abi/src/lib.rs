@@ -13,6 +13,7 @@ mod address;
 mod admission;
 mod affinity;
 mod call;
+mod capture;
 mod counters;
 mod flow;
 mod limits;
@@ -20,7 +21,7 @@ mod program;
 mod real;
 mod service;
 mod settings;
-mod verdict;
+pub mod verdict;
 
 pub use address::Address;
 pub use admission::{
@@ -28,6 +29,10 @@ pub use admission::{
 };
 pub use affinity::{Affinity, AffinityKey, REPLICAS_MAX};
 pub use call::{CALL_ID_BYTES_MAX, Call, SIP_BYTES_MAX, SipScratch};
+pub use capture::{
+    CAPTURE_BYTES_MAX, CAPTURE_NO_REAL, CaptureCounts, CaptureNetwork, CaptureRecord, CaptureScratch,
+    CaptureSettings, PLACE_ENTRY, PLACE_RECORD,
+};
 pub use counters::{Counters, Failure, Failures, Load};
 pub use flow::{
     FLOW_ASSURED, FLOW_CONTROLLED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT,

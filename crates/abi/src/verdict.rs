@@ -112,6 +112,27 @@ pub enum Verdict {
 /// Size of the verdict counter array; a power of two, so that an index can be masked.
 pub const VERDICTS_MAX: u32 = 64;
 
+/// [`Verdict::is_forward`] of a verdict's number.
+#[inline(always)]
+#[must_use]
+pub const fn is_forward(number: u32) -> bool {
+    number < 16
+}
+
+/// [`Verdict::is_pass`] of a verdict's number.
+#[inline(always)]
+#[must_use]
+pub const fn is_pass(number: u32) -> bool {
+    number >= 16 && number < 32
+}
+
+/// [`Verdict::is_answer`] of a verdict's number.
+#[inline(always)]
+#[must_use]
+pub const fn is_answer(number: u32) -> bool {
+    number >= 48 && number < 56
+}
+
 impl Verdict {
     /// Every verdict, by number.
     pub const ALL: [Self; 48] = [
@@ -176,7 +197,7 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn is_forward(self) -> bool {
-        self.number() < 16
+        is_forward(self.number())
     }
 
     /// Whether it is sent to a real server, stays in its statistics, and has a counter of its own: of those that stay,
@@ -226,14 +247,14 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn is_pass(self) -> bool {
-        self.number() >= 16 && self.number() < 32
+        is_pass(self.number())
     }
 
     /// Whether an ICMP error or a TCP reset goes back to the client.
     #[inline(always)]
     #[must_use]
     pub const fn is_answer(self) -> bool {
-        self.number() >= 48 && self.number() < 56
+        is_answer(self.number())
     }
 
     /// The stable name, as metrics and cases write it.

@@ -9,6 +9,7 @@
 //! | `GET /v1/services` | | [`Services`] |
 //! | `POST /v1/changes` | [`Changes`] | [`Outcomes`] |
 //! | `GET /v1/connections?cursor=N` | | [`Connections`] |
+//! | `POST /v1/flows` | [`FlowRequest`] | [`FlowPage`] |
 //! | `GET /v1/verdicts` | | [`Verdicts`] |
 //! | `GET /v1/marks` | | [`Marks`] |
 //! | `GET /v1/policies` | | [`Policies`] |
@@ -22,13 +23,17 @@
 //! | `GET /v1/health` | | [`HealthView`] |
 //! | `GET /v1/metrics` | | the text of Prometheus' format, as a JSON string |
 //! | `GET /v1/events?after=N` | | [`Events`] |
+//! | `POST /v1/capture` | [`CaptureRequest`] | a file in the pcapng format, written while packets come |
+//! | `POST /v1/capture/end` | | whether one ran: true or false |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
 mod admission;
 mod apply;
+mod capture;
 mod change;
 mod check;
+mod flow;
 mod health;
 mod mark;
 mod names;
@@ -43,8 +48,13 @@ pub use admission::Admission;
 pub use apply::{
     Applied, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine, RollbackRequest,
 };
+pub use capture::{CaptureRequest, SNAPLEN_MAX};
 pub use change::{Change, Changes, Outcomes, Timeouts};
 pub use check::{Check, CheckKind, Exchange, Expect, Http, Octets, Rhythm, Tls, Transport};
+pub use flow::{
+    ClientFilter, EndpointFilter, FLOW_STATES, FlowCount, FlowFilter, FlowGroup, FlowPage, FlowRequest,
+    FlowShow, FlowTable, FlowView,
+};
 pub use health::{
     Event, EventKind, Events, Fallback, HealthSpec, HealthView, HoldDown, OnFailure, Passive, RealHealth,
     RealHealthView, ServiceHealth, Standing,
@@ -58,8 +68,8 @@ pub use service::{
 };
 pub use setting::{MEANINGLESS, SETTINGS, Setting, SettingView, SettingsView};
 pub use view::{
-    Connection, Connections, Counters, ExplainRequest, Explanation, InterfaceStatus, RealView, ServiceView,
-    Services, Status, VerdictCount, Verdicts,
+    ConfiguredStatus, Connection, Connections, Counters, ExplainRequest, Explanation, HealthStatus,
+    InterfaceStatus, RealView, ServiceView, Services, Status, TrafficStatus, VerdictCount, Verdicts,
 };
 
 /// Where the director listens unless told otherwise.

@@ -3,6 +3,7 @@
 use crate::change::Timeouts;
 use crate::service::{RealId, RealSpec, ServiceId, ServiceSpec};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// The director as a whole.
@@ -34,6 +35,48 @@ pub struct Status {
     /// Limit of persistence templates.
     #[serde(default)]
     pub templates_max: u64,
+    /// What was declared.
+    #[serde(default)]
+    pub configured: ConfiguredStatus,
+    /// What checks say of it.
+    #[serde(default)]
+    pub health: HealthStatus,
+    /// What the packet path does.
+    #[serde(default)]
+    pub traffic: TrafficStatus,
+}
+
+/// What was declared, whatever checks say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfiguredStatus {
+    /// Services.
+    pub services: u64,
+    /// Real servers over all services.
+    pub real_servers: u64,
+    /// Milliseconds since 1970 until which the configuration must be confirmed; `None` when it need not be.
+    pub confirm_until_ms: Option<u64>,
+}
+
+/// What checks say of the real servers that they examine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthStatus {
+    /// How many have each standing, by its name; those that none has are left out.
+    pub standings: BTreeMap<String, u64>,
+    /// Services whose checks are not believed, because too many failed.
+    pub panicking_services: u64,
+    /// Services whose fallback has the work.
+    pub services_on_fallback: u64,
+}
+
+/// What the packet path does, over all services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    /// Sums of all services.
+    pub counters: Counters,
+    /// Packets with a verdict that drops, since the tables were made.
+    pub dropped_packets: u64,
+    /// Whether somebody captures packets now.
+    pub capturing: bool,
 }
 
 /// One attached interface.

@@ -39,6 +39,10 @@ pub(crate) enum Command {
     /// Say which real server a flow would go to, and why.
     #[command(after_help = "Example:\n  sluice explain tcp 198.51.100.7:40000 192.0.2.10:80")]
     Explain(ExplainArgs),
+    /// List the flows of the packet path, or count them: top talkers.
+    Flows(crate::flows::FlowsArgs),
+    /// Capture packets with what became of them and their real server, for Wireshark or tcpdump.
+    Capture(crate::capture::CaptureArgs),
     /// Give packets firewall marks, for the services of `ipvsadm -f`; and list them.
     Mark(crate::mark::MarkArgs),
     /// Choose what a service does beyond the classic options, and show what was chosen.

@@ -5,8 +5,10 @@
 
 mod apply;
 mod args;
+mod capture;
 mod doctor;
 mod file;
+mod flows;
 mod generate;
 mod health;
 mod ipvsadm;
@@ -54,6 +56,8 @@ fn run(args: Args) -> ExitCode {
         Command::Status(options) => show::status(&options).map_err(Into::into),
         Command::Verdicts(options) => show::verdicts(&options).map_err(Into::into),
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
+        Command::Flows(options) => flows::run(&options).map_err(Into::into),
+        Command::Capture(options) => capture::run(&options).map_err(Into::into),
         Command::Mark(options) => mark::run(&options).map_err(Into::into),
         Command::Policy(options) => policy::run(&options).map_err(Into::into),
         Command::Plan(options) => apply::plan(&options).map_err(Into::into),

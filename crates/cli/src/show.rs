@@ -83,11 +83,15 @@ pub(crate) fn print<T: Serialize>(
 
 /// Writes to standard output.
 pub(crate) fn write_out(text: &str) -> io::Result<()> {
+    write_on(text).map(|_| ())
+}
+
+/// The same; `false` when the reader has seen enough, as in `sluice verdicts | head`.
+pub(crate) fn write_on(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader has seen enough, as in `sluice verdicts | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        done => done.map(|()| true),
     }
 }
 
@@ -110,6 +114,45 @@ fn status_text(status: &Status) -> String {
     for (name, now, most) in flows {
         let _ = writeln!(text, "{name:<17} {now:>10} of {most}");
     }
+    text + &states_text(status)
+}
+
+/// The three states, which are never mixed.
+fn states_text(status: &Status) -> String {
+    let (configured, health, traffic) = (&status.configured, &status.health, &status.traffic);
+    let mut text = format!(
+        "{:<16} {} services with {} real servers in all",
+        "configured", configured.services, configured.real_servers
+    );
+    if let Some(until_ms) = configured.confirm_until_ms {
+        let until = std::time::UNIX_EPOCH + std::time::Duration::from_millis(until_ms);
+        let _ = write!(text, ", to be confirmed until {}", humantime::format_rfc3339_seconds(until));
+    }
+    let mut words: Vec<String> =
+        health.standings.iter().map(|(standing, reals)| format!("{reals} {standing}")).collect();
+    if words.is_empty() {
+        words.push("nothing is examined".to_owned());
+    }
+    for (services, what) in [
+        (health.panicking_services, "services with too many failed"),
+        (health.services_on_fallback, "services on their fallback"),
+    ] {
+        if services > 0 {
+            words.push(format!("{services} {what}"));
+        }
+    }
+    let _ = writeln!(text, "\n{:<16} {}", "health", words.join(", "));
+    let counters = &traffic.counters;
+    let _ = writeln!(
+        text,
+        "{:<16} {} connections, {} packets in and {} out a second; {} packets dropped so far{}",
+        "traffic",
+        counters.connections_per_s,
+        counters.in_packets_per_s,
+        counters.out_packets_per_s,
+        traffic.dropped_packets,
+        if traffic.capturing { "; packets are captured now" } else { "" }
+    );
     text
 }
 
@@ -144,6 +187,27 @@ fn explanation_text(answer: &Explanation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_three_states_are_told_apart() {
+        let status =
+            r#"{"version":"1","pid":1,"generation":7,"uptime_s":61,"adopted":false,"interfaces":[],"#;
+        let status = status.to_owned()
+            + r#""embryonic_flows":3,"embryonic_flows_max":10,"established_flows":4,"established_flows_max":20,"#
+            + r#""configured":{"services":2,"real_servers":5,"confirm_until_ms":1000},"#
+            + r#""health":{"standings":{"down":1,"up":4},"panicking_services":0,"services_on_fallback":1}}"#;
+        let status: Status = serde_json::from_str(&status).expect("a status");
+        assert_eq!(
+            states_text(&status),
+            "configured       2 services with 5 real servers in all, to be confirmed until 1970-01-01T00:00:01Z\n\
+             health           1 down, 4 up, 1 services on their fallback\n\
+             traffic          0 connections, 0 packets in and 0 out a second; 0 packets dropped so far\n"
+        );
+        assert!(
+            states_text(&Status { health: api::HealthStatus::default(), ..status })
+                .contains("nothing is examined")
+        );
+    }
 
     #[test]
     fn an_explanation_reads_as_steps_and_an_end() {

@@ -12,7 +12,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use runtime::control::Client;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Between two questions to the director.
@@ -148,6 +148,8 @@ impl Picture {
                 self.add(service.id, Some(*real), cells, Some(it.standing), it.reason.clone());
             }
         }
+        let shown: BTreeSet<_> = self.rows.iter().map(|row| (row.service, row.real)).collect();
+        self.rates.retain(|of, _| shown.contains(of));
         for event in events.events {
             self.last_event = event.number;
             self.events.push_back(event);
@@ -240,31 +242,19 @@ fn color(standing: Option<Standing>) -> Color {
 
 fn draw(frame: &mut Frame<'_>, picture: &Picture) {
     let events_rows = u16::try_from(picture.events.len() + 1).unwrap_or(u16::MAX);
-    let [table, events, help] =
-        Layout::vertical([Constraint::Min(3), Constraint::Length(events_rows), Constraint::Length(1)])
-            .areas(frame.area());
+    let [table, note, events, help] = Layout::vertical([
+        Constraint::Min(3),
+        Constraint::Length(1),
+        Constraint::Length(events_rows),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let header = line(&["SERVICE", "WEIGHT", "ACTIVE", "CONN/S", "IN B/S", "OUT B/S"].map(str::to_owned));
-    let mut lines = vec![Line::styled(format!("{header}  {:<POINTS$} HEALTH", ""), bold)];
-    let mut place = 0;
-    for row in &picture.rows {
-        let rates = picture.rates.get(&(row.service, row.real)).map(sparkline).unwrap_or_default();
-        let word = row.standing.map_or("", Standing::name);
-        let mut style = if row.real.is_none() { bold } else { Style::new() };
-        if row.real.is_some() {
-            if place == picture.chosen {
-                style = style.add_modifier(Modifier::REVERSED);
-            }
-            place += 1;
-        }
-        lines.push(Line::from(vec![
-            Span::styled(line(&row.cells), style),
-            Span::raw(format!("  {rates:<POINTS$} ")),
-            Span::styled(word, Style::new().fg(color(row.standing))),
-            Span::raw(if row.note.is_empty() { String::new() } else { format!(" {}", row.note) }),
-        ]));
+    frame.render_widget(Paragraph::new(table_lines(picture, table.width, table.height)), table);
+    // Beside the numbers there is no room for a whole reason.
+    if let Some(row) = picture.reals().nth(picture.chosen).filter(|row| !row.note.is_empty()) {
+        frame.render_widget(Paragraph::new(format!("{}: {}", row.cells[0].trim(), row.note)), note);
     }
-    frame.render_widget(Paragraph::new(lines), table);
     let mut lines = vec![Line::styled("EVENTS", bold)];
     lines.extend(picture.events.iter().map(|it| Line::raw(format!("{}: {}", it.what, it.cause))));
     frame.render_widget(Paragraph::new(lines), events);
@@ -275,9 +265,62 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture) {
     frame.render_widget(Paragraph::new(help_line), help);
 }
 
-fn line(cells: &[String; 6]) -> String {
-    let [name, weight, active, rate, bytes_in, bytes_out] = cells;
-    format!("{name:<30} {weight:>7} {active:>7} {rate:>7} {bytes_in:>7} {bytes_out:>7}")
+/// The header and as many rows as there is room for, the chosen one among them.
+fn table_lines(picture: &Picture, columns: u16, rows: u16) -> Vec<Line<'static>> {
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let widths = if columns < WIDE_COLUMNS { NARROW } else { WIDE };
+    let points = if columns < WIDE_COLUMNS { 0 } else { POINTS };
+    let header =
+        line(&["SERVICE", "WEIGHT", "ACTIVE", "CONN/S", "IN B/S", "OUT B/S"].map(str::to_owned), widths);
+    let gap = |rates: &str| if points == 0 { "  ".to_owned() } else { format!("  {rates:<points$} ") };
+    let mut lines = Vec::new();
+    let (mut place, mut chosen) = (0, 0);
+    for row in &picture.rows {
+        let rates = picture.rates.get(&(row.service, row.real)).map(sparkline).unwrap_or_default();
+        let word = row.standing.map_or("", Standing::name);
+        let mut style = if row.real.is_none() { bold } else { Style::new() };
+        if row.real.is_some() {
+            if place == picture.chosen {
+                style = style.add_modifier(Modifier::REVERSED);
+                chosen = lines.len();
+            }
+            place += 1;
+        }
+        // Why a server is well says the line below; there is seldom room for it here.
+        let is_told = !row.note.is_empty() && row.standing != Some(Standing::Up);
+        let note = if is_told { format!(" {}", row.note) } else { String::new() };
+        lines.push(Line::from(vec![
+            Span::styled(line(&row.cells, widths), style),
+            Span::raw(gap(&rates)),
+            Span::styled(word, Style::new().fg(color(row.standing))),
+            Span::raw(note),
+        ]));
+    }
+    let room = usize::from(rows).saturating_sub(1).max(1);
+    let above = (chosen + 1).saturating_sub(room);
+    let mut shown = vec![Line::styled(format!("{header}{}HEALTH", gap("")), bold)];
+    shown.extend(lines.into_iter().skip(above).take(room));
+    shown
+}
+
+/// Columns from which there is room for bars, and longer names.
+const WIDE_COLUMNS: u16 = 110;
+/// Columns of a name, and of each number.
+const WIDE: (usize, usize) = (30, 7);
+const NARROW: (usize, usize) = (24, 7);
+
+fn line(cells: &[String; 6], (name_columns, columns): (usize, usize)) -> String {
+    let [name, numbers @ ..] = cells;
+    let mut text = if name.chars().count() > name_columns {
+        name.chars().take(name_columns.saturating_sub(1)).chain(['…']).collect()
+    } else {
+        format!("{name:<name_columns$}")
+    };
+    for number in numbers {
+        // One that is longer takes from the space before it.
+        text += &format!(" {number:>columns$}");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -333,6 +376,54 @@ mod tests {
             "  10.0.0.2:80                      out       0       0       0       0  ▁                    down tcp check failed",
         );
         shown("d: drain");
+        shown("10.0.0.2:80: tcp check failed");
+    }
+
+    #[test]
+    fn a_small_screen_shows_the_health_and_the_chosen_server() {
+        let real = |number: u8| {
+            let id = format!(r#"{{"id":{{"address":"10.0.0.{number}","port":80}},"#);
+            id + r#""spec":{"forwarding":"direct_routing","weight":3},"active":7,"inactive":0,"persistent":0,"neighbour":null,"counters":COUNTERS}"#
+        };
+        let reals: Vec<String> = (1..=40).map(real).collect();
+        let services = services(&reals.join(","));
+        let of = |view: &api::RealView| RealHealthView {
+            real: view.id,
+            standing: Standing::Starting,
+            reason: "tcp check passes".to_owned(),
+            declared_weight: 3,
+            weight: Some(3),
+            since_ms: 0,
+            latency_ms: None,
+        };
+        let (service, reals) = (services.services[0].id, services.services[0].reals.iter().map(of).collect());
+        let health =
+            HealthView { services: vec![ServiceHealth { service, panic: false, fallback: false, reals }] };
+        let mut picture = Picture::default();
+        picture.take(&services, &health, Events::default());
+        picture.choose(38);
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a terminal");
+        terminal.draw(|frame| draw(frame, &picture)).expect("drawn");
+        let screen = terminal.backend().to_string();
+        for part in [
+            "SERVICE                   WEIGHT  ACTIVE  CONN/S  IN B/S OUT B/S  HEALTH",
+            "  10.0.0.39:80                 3       7      12   1234k       0  starting",
+        ] {
+            assert!(screen.contains(part), "{part} is not in\n{screen}");
+        }
+        // Services and real servers that are gone take their rates along.
+        picture.take(
+            &Services { services: Vec::new(), ..services },
+            &HealthView::default(),
+            Events::default(),
+        );
+        assert!(picture.rates.is_empty());
+    }
+
+    #[test]
+    fn a_long_name_is_cut() {
+        let cells = ["TCP [2001:db8:1111:2222:3333::10]:443 wlc", "1", "2", "3", "4", "5"].map(str::to_owned);
+        assert_eq!(line(&cells, NARROW), "TCP [2001:db8:1111:2222…       1       2       3       4       5");
     }
 
     #[test]

@@ -17,12 +17,13 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 19] = [
+    let cases: [(&[&str], i32, &str); 32] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
         (&["director", "-i", "eth0", "--log-format", "xml"], 2, "say auto, text, journal or json"),
         (&["director", "-i", "eth0", "--remove"], 2, "cannot be used with"),
+        (&["director", "-i", "eth0", "--otlp", "https://collector"], 2, "TLS is not spoken here"),
         (&["directr"], 2, "'director'"),
         (&["explain", "icmp", "192.0.2.1:1", vip], 2, "use tcp, udp or sctp"),
         (
@@ -39,6 +40,22 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["set", "conn_reuse_mode"], 2, "<VALUE>"),
         (&["set", "conn_reuse_mode", "many"], 2, "invalid value 'many'"),
         (&["doctor", "--only", "apr"], 2, "no examination of this name: use interface, xdp,"),
+        (&["flows", "--client", "web1"], 2, "`web1' is no network or address: give one such as"),
+        (&["flows", "--vip", "192.0.2.0/24"], 2, "`192.0.2.0/24' is no address: give one such as"),
+        (&["flows", "--state", "OPEN"], 2, "[possible values: ASSURED, C-ECHOED"),
+        (&["flows", "--table", "dead"], 2, "say established, embryonic or templates"),
+        (&["flows", "--limit", "0"], 2, "0 is not in 1.."),
+        (&["flows", "--by", "client"], 2, "--count"),
+        (&["flows", "--client", "192.0.2.1", "--vip", "2001:db8::1"], 1, "use both IPv4 or both IPv6"),
+        (&["capture", "--sample", "2"], 2, "give a part such as 1/1000"),
+        (&["capture", "--client", "192.0.2.1:80"], 2, "a capture does not look at ports"),
+        (
+            &["capture", "--verdict", "dropped"],
+            2,
+            "there is no verdict `dropped': `sluice verdicts' lists them",
+        ),
+        (&["capture", "--snaplen", "9000"], 2, "9000 is not in 1..=8192"),
+        (&["capture", "--end", "--count", "1"], 2, "cannot be used with"),
         (&["demo", "--end", "1x"], 1, "there is no run 1x"),
         (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
     ];
@@ -83,11 +100,13 @@ fn the_doctor_lists_what_it_does_and_says_that_it_can_do_nothing_without_a_direc
 
 #[test]
 fn every_command_has_an_example_in_its_help() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 15] = [
         &[],
         &["director"],
         &["status"],
         &["verdicts"],
+        &["flows"],
+        &["capture"],
         &["explain"],
         &["policy"],
         &["set"],

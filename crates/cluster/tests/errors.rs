@@ -272,12 +272,7 @@ fn a_fallback_is_no_server_of_its_service() {
 #[test]
 fn what_is_wrong_with_health_stands_where_it_was_said() {
     let text = format!("{GOOD}fallback = \"10.0.0.9\"\npassive = {{ flows = 1, failed_percent = 0 }}\n");
-    check(
-        &text,
-        &[
-            "7:41: error: found `0', expected a whole number, 1 to 100",
-        ],
-    );
+    check(&text, &["7:41: error: found `0', expected a whole number, 1 to 100"]);
     let many = vec!["\"c\""; 17].join(", ");
     check(
         &format!("{GOOD}fallback = \"10.0.0.9\"\nchecks = [{many}]\n[check.c]\ntype = \"tcp\"\n"),

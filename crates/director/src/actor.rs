@@ -3,6 +3,7 @@
 //!
 //! Synchronous: each call is a bounded number of system calls. The loop that feeds it is in `run`.
 
+use crate::capture::Switch;
 use crate::events::Log;
 use crate::health::{Health, effective_at_start, effective_change};
 use crate::history::HistoryFiles;
@@ -11,6 +12,7 @@ use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
 use crate::tables;
+use crate::trace::{Took, Traces};
 use crate::trial::Trial;
 use crate::watched::Watched;
 use api::{Change, Changes, EventKind, Outcomes, Refusal, RefusalKind, ServiceId};
@@ -20,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a deleted real server without flows keeps its index, so that it is the same one when it is added
@@ -89,6 +92,10 @@ pub(crate) struct Director {
     /// Whether the kernel may have something else after all.
     pub(crate) unsure: bool,
     pub(crate) watched: Watched,
+    pub(crate) traces: Traces,
+    /// How long the parts of the last change took.
+    pub(crate) took: Took,
+    pub(crate) capture: Arc<Switch>,
     state: StateFile,
     /// Next hops of a former daemon that nobody has confirmed yet.
     inherited: BTreeSet<IpAddr>,
@@ -116,6 +123,9 @@ impl Director {
         let mut director = Self {
             datapath,
             watched: Watched::of(&declared),
+            capture: Arc::default(),
+            traces: Traces::default(),
+            took: Took::default(),
             declared,
             model,
             health: Health::new(),
@@ -243,6 +253,7 @@ impl Director {
         self.settle();
         self.generation = generation;
         let (changes, on_disk) = (changes.len(), start.elapsed() - in_kernel);
+        self.took.disk += on_disk;
         tracing::debug!(generation, changes, ?in_kernel, ?on_disk, "changed");
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::*;
 use abi::{Counters, Load};
 use abi::{FLOW_INACTIVE, Flow, FlowKey, Limits, REAL_AVAILABLE, REAL_RESOLVED, TcpState};
+use api::{FlowFilter, FlowGroup, FlowPage, FlowRequest, FlowShow, FlowTable};
 use api::{Forwarding, Protocol, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tunnel};
 use kernel::Put;
 
@@ -458,4 +459,94 @@ fn a_known_flow_and_a_new_one_are_explained() {
     assert_eq!(told.expect("explained").verdict, "pass_no_service");
     let told = director.explain(&ask(Protocol::Sctp, "198.51.100.1:1", "192.0.2.1:36412"), 10);
     assert_eq!(told.expect("explained").verdict, "pass_no_service");
+}
+
+/// A hundred flows of TCP to the first and the third real server, which is deleted then; one of UDP, one that is over, and a template.
+fn fill_with_flows(director: &mut Director) {
+    let index = |number| director.layout.real_index(&service(), &real(number)).expect("index");
+    let (first, gone) = (index(1), index(3));
+    let ends = |number: u8, port: u16| FlowKey {
+        client: abi::Address::v4([198, 51, 100, number]),
+        virtual_address: abi::Address::v4([192, 0, 2, 1]),
+        client_port_be: port.to_be(),
+        virtual_port_be: 80_u16.to_be(),
+        protocol: 6,
+    };
+    let maps = director.maps();
+    for port in 0..100 {
+        let half = if port % 2 == 0 { first } else { gone };
+        maps.established.put(&ends(7, port), &flow(half, 60 * SECOND_NS, 0), Put::Any).expect("put");
+    }
+    maps.established.put(&ends(8, 1), &flow(first, 1, 0), Put::Any).expect("expired");
+    let udp = FlowKey { protocol: 17, ..ends(9, 1) };
+    maps.embryonic.put(&udp, &flow(first, 60 * SECOND_NS, abi::FLOW_CONTROLLED), Put::Any).expect("put");
+    let template = FlowKey { client_port_be: 0, ..ends(7, 0) };
+    let flags = abi::FLOW_TEMPLATE | abi::FLOW_ASSURED;
+    maps.templates.put(&template, &flow(first, 60 * SECOND_NS, flags), Put::Any).expect("put");
+    assert_eq!(change(director, vec![delete_real(3)]), [None]);
+}
+
+/// All pieces of an answer.
+fn ask_all(director: &Director, filter: FlowFilter, show: FlowShow) -> FlowPage {
+    let mut request = FlowRequest { filter, show, cursor: 0 };
+    let mut all = FlowPage::default();
+    loop {
+        let mut page = director.flows(&request, 2 * SECOND_NS).expect("a page");
+        all.flows.append(&mut page.flows);
+        all.counts.append(&mut page.counts);
+        all.matched += page.matched;
+        match page.next_cursor {
+            Some(cursor) => request.cursor = cursor,
+            None => return all,
+        }
+    }
+}
+
+#[test]
+fn flows_are_found_by_every_filter_and_counted_piece_by_piece() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut director = with_three(&directory);
+    fill_with_flows(&mut director);
+    let ask = |filter, show| ask_all(&director, filter, show);
+    let count = |filter| ask(filter, FlowShow::Count).matched;
+    let none = FlowFilter::default;
+    assert_eq!(count(none()), 101);
+    let client = |text: &str| Some(text.parse().expect("a client"));
+    let end = |text: &str| Some(text.parse().expect("an end"));
+    assert_eq!(count(FlowFilter { client: client("198.51.100.0/29"), ..none() }), 100);
+    assert_eq!(count(FlowFilter { client: client("198.51.100.0/24:1"), ..none() }), 2);
+    assert_eq!(count(FlowFilter { client: client("2001:db8::/32"), ..none() }), 0);
+    assert_eq!(count(FlowFilter { real: end("10.0.0.1"), ..none() }), 51);
+    assert_eq!(count(FlowFilter { real: end("10.0.0.3:81"), ..none() }), 0);
+    assert_eq!(count(FlowFilter { vip: end("192.0.2.1:80"), ..none() }), 101);
+    assert_eq!(count(FlowFilter { protocol: Some(Protocol::Udp), ..none() }), 1);
+    assert_eq!(count(FlowFilter { state: Some("ESTABLISHED".to_owned()), ..none() }), 100);
+    assert_eq!(count(FlowFilter { service: Some(service()), ..none() }), 101);
+    assert_eq!(count(FlowFilter { table: Some(FlowTable::Embryonic), ..none() }), 1);
+    let templates = ask(FlowFilter { table: Some(FlowTable::Templates), ..none() }, FlowShow::List).flows;
+    assert_eq!(
+        (templates.len(), templates[0].state.as_str(), templates[0].persistent),
+        (1, "ASSURED", false)
+    );
+
+    let listed = ask(FlowFilter { client: client("198.51.100.7:3"), ..none() }, FlowShow::List).flows;
+    let only = &listed[0];
+    assert_eq!((listed.len(), only.expires_s, only.deleted, only.service), (1, 58, true, None));
+    assert!(ask(FlowFilter { protocol: Some(Protocol::Udp), ..none() }, FlowShow::List).flows[0].persistent);
+    let mut counts = ask(none(), FlowShow::CountBy(FlowGroup::Client)).counts;
+    counts.sort_by(|a, b| a.name.cmp(&b.name));
+    let counts: Vec<_> = counts.iter().map(|it| (it.name.as_str(), it.flows)).collect();
+    assert_eq!(counts, [("198.51.100.7", 100), ("198.51.100.9", 1)]);
+
+    let refused = |request: FlowRequest| director.flows(&request, 0).expect_err("refused").message;
+    let state = FlowFilter { state: Some("OPEN".to_owned()), ..none() };
+    assert!(
+        refused(FlowRequest { filter: state, ..FlowRequest::default() })
+            .starts_with("there is no state `OPEN'")
+    );
+    let text = refused(FlowRequest { cursor: u64::MAX, ..FlowRequest::default() });
+    assert!(text.ends_with("begin with 0"), "{text}");
 }

@@ -3,6 +3,7 @@
 use crate::actor::{Director, log_error};
 use crate::history::Record;
 use crate::state::StateError;
+use crate::trace::{Attribute, Began, Span, Took};
 use crate::trial::Look;
 use abi::Verdict;
 use api::{
@@ -160,8 +161,37 @@ impl Director {
         Plan { generation: self.generation, lines: description.lines, warnings: description.warnings }
     }
 
-    /// The one way for whole configurations: records, then the configuration itself, each of them whole or not at all.
+    /// The one way for whole configurations, with a span of how it went.
     fn install_wanted(&mut self, wanted: Wanted) -> Result<Applied, Refusal> {
+        self.took = Took::default();
+        let (began, source) = (Began::now(), wanted.source.clone());
+        let applied = self.record_and_install(wanted);
+        if self.traces.are_wanted() {
+            let changes = applied.as_ref().map_or(0, |it| it.plan.lines.len() as u64);
+            self.traces.add(Span {
+                name: "apply",
+                start: began.at,
+                took: began.took(),
+                attributes: vec![
+                    ("sluice.source", Attribute::Text(source)),
+                    ("sluice.generation", Attribute::Number(self.generation)),
+                    ("sluice.changes", Attribute::Number(changes)),
+                    (
+                        "sluice.result",
+                        Attribute::Text(if applied.is_ok() { "applied" } else { "refused" }.to_owned()),
+                    ),
+                    ("sluice.compile_ms", Attribute::Time(self.took.compile)),
+                    ("sluice.kernel_ms", Attribute::Time(self.took.kernel)),
+                    ("sluice.disk_ms", Attribute::Time(self.took.disk)),
+                ],
+                failure: applied.as_ref().err().map(|refusal| refusal.message.clone()),
+            });
+        }
+        applied
+    }
+
+    /// Records, then the configuration itself, each of them whole or not at all.
+    fn record_and_install(&mut self, wanted: Wanted) -> Result<Applied, Refusal> {
         let changes = difference(&self.declared, &wanted.model);
         let plan = self.plan_of(&changes);
         if changes.is_empty() {

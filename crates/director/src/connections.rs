@@ -6,13 +6,13 @@
 use crate::convert::{ip, socket};
 use abi::{FLOW_ASSURED, FLOW_CONTROLLED, FLOW_KEEPS_PORT, FLOW_TEMPLATE, Flow, FlowKey, TcpState, protocol};
 use api::{Connection, Connections, Protocol};
-use kernel::{Cursor, TableError, Tables as Maps};
+use kernel::{Cursor, HashTable, TableError, Tables as Maps};
 use std::net::SocketAddr;
 
 /// Flows on a page.
-const PAGE: usize = 2048;
+pub(crate) const PAGE: usize = 2048;
 /// Pages of expired flows passed over before an empty page is returned with a cursor.
-const EMPTY_MAX: usize = 16;
+pub(crate) const EMPTY_MAX: usize = 16;
 
 /// Which table, and whether a place inside it; without one the cursor is at its start.
 const TABLE_SHIFT: u32 = 33;
@@ -20,7 +20,7 @@ const INSIDE: u64 = 1 << 32;
 
 /// The tables in the order they are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Table {
+pub(crate) enum Table {
     Established,
     Embryonic,
     Templates,
@@ -28,16 +28,25 @@ enum Table {
 
 impl Table {
     const ALL: [Self; 3] = [Self::Established, Self::Embryonic, Self::Templates];
+
+    /// Where its entries are.
+    pub(crate) fn of(self, maps: &Maps) -> &HashTable<FlowKey, Flow> {
+        match self {
+            Self::Established => &maps.established,
+            Self::Embryonic => &maps.embryonic,
+            Self::Templates => &maps.templates,
+        }
+    }
 }
 
 /// `None` for a cursor that no page has given.
-fn decode(cursor: u64) -> Option<(Table, Cursor)> {
+pub(crate) fn decode(cursor: u64) -> Option<(Table, Cursor)> {
     let place = if cursor & INSIDE != 0 { Cursor::At(cursor as u32) } else { Cursor::Start };
     let table = usize::try_from(cursor >> TABLE_SHIFT).ok()?;
     Some((*Table::ALL.get(table)?, place))
 }
 
-fn encode(table: Table, cursor: Cursor) -> Option<u64> {
+pub(crate) fn encode(table: Table, cursor: Cursor) -> Option<u64> {
     let number = table as u64;
     match cursor {
         Cursor::Start => Some(number << TABLE_SHIFT),
@@ -54,15 +63,8 @@ pub(crate) fn page(maps: &Maps, cursor: u64, now_ns: u64) -> Result<Connections,
         return Ok(Connections { connections, next_cursor: None });
     };
     for _ in 0..EMPTY_MAX {
-        let map = match table {
-            Table::Established => &maps.established,
-            Table::Embryonic => &maps.embryonic,
-            Table::Templates => &maps.templates,
-        };
-        for (key, flow) in map.scan(&mut place, PAGE)? {
-            // A template with flows under it has not ended when its time is over.
-            let lives = flow.flags & FLOW_TEMPLATE != 0 && flow.flags & FLOW_CONTROLLED != 0;
-            if lives || now_ns < flow.expires_ns {
+        for (key, flow) in table.of(maps).scan(&mut place, PAGE)? {
+            if lives(&flow, now_ns) {
                 connections.push(connection(maps, &key, &flow, table, now_ns)?);
             }
         }
@@ -75,6 +77,42 @@ pub(crate) fn page(maps: &Maps, cursor: u64, now_ns: u64) -> Result<Connections,
     Ok(Connections { connections, next_cursor: encode(table, place) })
 }
 
+/// Whether an entry still counts.
+pub(crate) fn lives(flow: &Flow, now_ns: u64) -> bool {
+    // A template with flows under it has not ended when its time is over.
+    let holds_flows = flow.flags & FLOW_TEMPLATE != 0 && flow.flags & FLOW_CONTROLLED != 0;
+    holds_flows || now_ns < flow.expires_ns
+}
+
+/// The port that the real server gets packets at, network order.
+pub(crate) fn real_port_be(key: &FlowKey, flow: &Flow, real: &abi::Real) -> u16 {
+    let is_template = flow.flags & FLOW_TEMPLATE != 0;
+    match real.port_be {
+        // A template of all ports has none on the other side either.
+        _ if is_template && key.virtual_port_be == 0 => 0,
+        _ if !is_template && flow.flags & FLOW_KEEPS_PORT != 0 => key.virtual_port_be,
+        0 => key.virtual_port_be,
+        port_be => port_be,
+    }
+}
+
+/// The name of an entry's state.
+pub(crate) fn flow_state(key: &FlowKey, flow: &Flow) -> String {
+    match flow.flags & FLOW_TEMPLATE != 0 {
+        true if flow.flags & FLOW_ASSURED != 0 => "ASSURED".to_owned(),
+        true => "NONE".to_owned(),
+        false => state_name(key.protocol, flow.state),
+    }
+}
+
+/// The name of an entry's protocol.
+pub(crate) fn flow_protocol(key: &FlowKey, flow: &Flow) -> String {
+    if flow.flags & FLOW_TEMPLATE != 0 && key.protocol == 0 {
+        return "IP".to_owned();
+    }
+    protocol_name(key.protocol)
+}
+
 fn connection(
     maps: &Maps,
     key: &FlowKey,
@@ -85,28 +123,13 @@ fn connection(
     const SECOND_NS: u64 = 1_000_000_000;
     let real = maps.reals.get(flow.real)?.unwrap_or_default();
     let is_template = table == Table::Templates;
-    let port_be = match real.port_be {
-        // A template of all ports has none on the other side either.
-        _ if is_template && key.virtual_port_be == 0 => 0,
-        _ if !is_template && flow.flags & FLOW_KEEPS_PORT != 0 => key.virtual_port_be,
-        0 => key.virtual_port_be,
-        port_be => port_be,
-    };
+    let port_be = real_port_be(key, flow, &real);
     let call = if is_template { maps.calls.get(key)? } else { None };
     let client = call.map_or(key.client, |call| call.client);
-    let state = match is_template {
-        true if flow.flags & FLOW_ASSURED != 0 => "ASSURED".to_owned(),
-        true => "NONE".to_owned(),
-        false => state_name(key.protocol, flow.state),
-    };
     Ok(Connection {
-        protocol: if is_template && key.protocol == 0 {
-            "IP".to_owned()
-        } else {
-            protocol_name(key.protocol)
-        },
+        protocol: flow_protocol(key, flow),
         expires_s: flow.expires_ns.saturating_sub(now_ns) / SECOND_NS,
-        state,
+        state: flow_state(key, flow),
         client: socket(&client, key.client_port_be),
         virtual_address: socket(&key.virtual_address, key.virtual_port_be),
         real: SocketAddr::new(ip(&real.address), u16::from_be(port_be)),

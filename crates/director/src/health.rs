@@ -79,6 +79,13 @@ impl Director {
         orders.into_iter().map(|order| (next_hop(&order), order)).map(|(hop, order)| (order, hop)).collect()
     }
 
+    /// The services that a probe is made for, as text.
+    pub(crate) fn probe_services(&self, id: ProbeId) -> String {
+        let names: BTreeSet<String> =
+            self.health.machine.users(id).map(|(service, _)| service.to_string()).collect();
+        Vec::from_iter(names).join(", ")
+    }
+
     /// When probes are due next.
     pub(crate) fn next_probe(&self) -> Option<Instant> {
         let next = self.health.machine.next_ms()?;

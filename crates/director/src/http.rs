@@ -6,7 +6,7 @@
 use crate::messages::{Mailbox, Request};
 use api::{Refusal, RefusalKind};
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +24,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/changes", post(changes))
         .route("/v1/connections", get(connections))
+        .route("/v1/flows", post(flows))
         .route("/v1/verdicts", get(verdicts))
         .route("/v1/marks", get(marks))
         .route("/v1/policies", get(policies))
@@ -37,6 +38,8 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/metrics", get(metrics))
         .route("/v1/events", get(events))
+        .route("/v1/capture", post(capture))
+        .route("/v1/capture/end", post(end_capture))
         .route("/v1/explain", post(explain))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -165,6 +168,28 @@ async fn verdicts(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 async fn changes(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
     let changes = parse(&body)?;
     ask(&mailbox, |reply| Request::Change(changes, reply)).await
+}
+
+async fn flows(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let question = parse(&body)?;
+    ask(&mailbox, |reply| Request::Flows(question, reply)).await
+}
+
+/// The one answer that is no JSON, and goes on until it is over.
+async fn capture(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let request = parse(&body)?;
+    let claim = mailbox.ask(|reply| Request::CaptureClaim(request, reply)).await?;
+    let pieces = crate::capture::start(mailbox, claim).await?;
+    let pieces = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), pieces))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-pcapng")];
+    Ok((StatusCode::OK, kind, Body::from_stream(pieces)).into_response())
+}
+
+async fn end_capture(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::CaptureStop).await
 }
 
 async fn explain(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {

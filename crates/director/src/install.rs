@@ -7,6 +7,7 @@ use forward::schedule::affinity::is_affine;
 use kernel::TableError;
 use plan::{Compiled, Cursors, Recompiled, TableChange, Touched, compile, diff, recompile};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 /// Counters read one run of indices at a time at most; more of them are read all together.
 const RUNS_MAX: usize = 64;
@@ -54,9 +55,14 @@ impl Director {
     pub(crate) fn install(&mut self, touched: &Touched) -> Result<Installed, ActorError> {
         let indices = self.layout.cursors_of(touched.services.iter());
         let cursors = tables::cursors(self.maps(), &indices)?;
+        let start = Instant::now();
         let recompiled =
             recompile(&mut self.layout, &self.model, touched, &self.neighbours, &cursors, &self.tables)?;
-        self.put(recompiled).inspect_err(|_| self.layout.revert())
+        self.took.compile += start.elapsed();
+        let start = Instant::now();
+        let put = self.put(recompiled).inspect_err(|_| self.layout.revert());
+        self.took.kernel += start.elapsed();
+        put
     }
 
     /// The same, for good: what was touched, or everything after a disturbance.

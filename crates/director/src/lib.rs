@@ -16,11 +16,13 @@
 
 mod actor;
 mod apply;
+mod capture;
 mod clients;
 mod connections;
 mod convert;
 mod events;
 mod explain;
+mod flows;
 mod health;
 mod history;
 mod http;
@@ -48,6 +50,7 @@ mod sweep;
 mod sweep_cost;
 mod tables;
 mod templates;
+mod trace;
 mod trial;
 mod view;
 mod watched;
@@ -57,3 +60,4 @@ pub use listen::ListenError;
 pub use options::{LimitOptions, Options};
 pub use run::{Error, main, run};
 pub use state::StateError;
+pub use trace::Collector;

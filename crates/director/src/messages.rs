@@ -1,10 +1,12 @@
 //! Messages from the control API to the owner of the director.
 
+use crate::capture::Claim;
 use api::{
-    Applied, ApplyRequest, Changes, Connections, Events, ExplainRequest, Explanation, HealthView, History,
-    Marks, Outcomes, Plan, Policies, Refusal, RefusalKind, RollbackRequest, Services, SettingsView, Status,
-    Verdicts,
+    Applied, ApplyRequest, CaptureRequest, Changes, Connections, Events, ExplainRequest, Explanation,
+    FlowPage, FlowRequest, HealthView, History, Marks, Outcomes, Plan, Policies, Refusal, RefusalKind,
+    RollbackRequest, Services, SettingsView, Status, Verdicts,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests waiting for the owner; more wait in their sockets.
@@ -22,6 +24,7 @@ pub(crate) enum Request {
     Services(Reply<Services>),
     Change(Changes, Reply<Outcomes>),
     Connections(u64, Reply<Connections>),
+    Flows(FlowRequest, Reply<FlowPage>),
     Marks(Reply<Marks>),
     Verdicts(Reply<Verdicts>),
     Policies(Reply<Policies>),
@@ -35,6 +38,11 @@ pub(crate) enum Request {
     Confirm(Reply<History>),
     History(Reply<History>),
     Events(u64, Reply<Events>),
+    CaptureClaim(CaptureRequest, Reply<Claim>),
+    CaptureBegin(Box<kernel::Capture>, Reply<()>),
+    CaptureEnd(Reply<Option<kernel::Capture>>),
+    CaptureStop(Reply<bool>),
+    RealNames(BTreeSet<u32>, Reply<BTreeMap<u32, String>>),
     Explain(ExplainRequest, Reply<Explanation>),
 }
 
@@ -49,6 +57,11 @@ pub(crate) fn mailbox() -> (Mailbox, mpsc::Receiver<Request>) {
 }
 
 impl Mailbox {
+    /// Whether its owner has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Asks and waits.
     pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Refusal> {
         let ending = || Refusal::new(RefusalKind::Aborted, "the director is ending");

@@ -52,12 +52,18 @@ struct OfTable {
     table: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
 /// All of it.
 pub(crate) fn render(
     status: &Status,
     services: &Services,
     health: &HealthView,
     verdicts: &Verdicts,
+    (sent, dropped): (u64, u64),
 ) -> String {
     let mut registry = Registry::with_prefix("sluice");
     add_status(&mut registry, status);
@@ -68,6 +74,11 @@ pub(crate) fn render(
     registry.register("verdict_packets", "What became of packets", packets.clone());
     for it in &verdicts.verdicts {
         packets.get_or_create(&OfVerdict { verdict: it.name.clone() }).inc_by(it.packets);
+    }
+    let spans = Family::<OfResult, Counter>::default();
+    registry.register("trace_spans", "Spans for the collector of --otlp", spans.clone());
+    for (result, count) in [("sent", sent), ("dropped", dropped)] {
+        spans.get_or_create(&OfResult { result }).inc_by(count);
     }
     let mut text = String::new();
     // Writing to a String does not fail.
@@ -183,54 +194,5 @@ fn add_health(registry: &mut Registry, health: &HealthView) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use api::{RealHealthView, RealId, ServiceHealth, VerdictCount};
-
-    #[test]
-    fn names_and_labels_are_as_documented() {
-        let status: Status = serde_json::from_str(concat!(
-            r#"{"version":"0","pid":1,"generation":7,"uptime_s":61,"adopted":false,"interfaces":[],"#,
-            r#""embryonic_flows":3,"embryonic_flows_max":10,"established_flows":4,"established_flows_max":20}"#
-        ))
-        .expect("a status");
-        let services: Services = serde_json::from_str(concat!(
-            r#"{"connection_table_size":20,"timeouts":{"tcp_s":900,"tcp_fin_s":120,"udp_s":300},"services":[{"id":"#,
-            r#"{"address":{"protocol":"tcp","address":"192.0.2.1","port":80}},"spec":{"scheduler":"rr"},"counters":"#,
-            r#"{"connections":5,"in_packets":9,"out_packets":0,"in_bytes":900,"out_bytes":0,"connections_per_s":0,"#,
-            r#""in_packets_per_s":0,"out_packets_per_s":0,"in_bytes_per_s":0,"out_bytes_per_s":0},"reals":[]}]}"#
-        ))
-        .expect("services");
-        let service = services.services[0].id;
-        let real = RealHealthView {
-            real: RealId { address: [10, 0, 0, 1].into(), port: 80 },
-            standing: Standing::Up,
-            reason: String::new(),
-            declared_weight: 1,
-            weight: Some(1),
-            since_ms: 0,
-            latency_ms: Some(1.5),
-        };
-        let health = HealthView {
-            services: vec![ServiceHealth { service, panic: false, fallback: false, reals: vec![real] }],
-        };
-        let verdict =
-            VerdictCount { number: 1, name: "forward_new".to_owned(), sentence: String::new(), packets: 12 };
-        let text = render(&status, &services, &health, &Verdicts { verdicts: vec![verdict] });
-        for line in [
-            "sluice_generation 7",
-            "sluice_uptime_seconds 61",
-            "sluice_flows{table=\"established\"} 4",
-            "sluice_flows_max{table=\"established\"} 20",
-            "sluice_service_connections_total{service=\"TCP 192.0.2.1:80\"} 5",
-            "sluice_service_packets_total{service=\"TCP 192.0.2.1:80\",direction=\"in\"} 9",
-            "sluice_service_bytes_total{service=\"TCP 192.0.2.1:80\",direction=\"in\"} 900",
-            "sluice_real_up{service=\"TCP 192.0.2.1:80\",real=\"10.0.0.1:80\"} 1",
-            "sluice_real_check_seconds{service=\"TCP 192.0.2.1:80\",real=\"10.0.0.1:80\"} 0.0015",
-            "sluice_verdict_packets_total{verdict=\"forward_new\"} 12",
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
-        }
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -40,6 +40,9 @@ pub struct Options {
     /// standard error is the journal of systemd, else text.
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
+    /// Send traces of health checks and of configurations to this collector, by OTLP over HTTP, such as http://127.0.0.1:4318.
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<crate::trace::Collector>,
     /// Detach from every interface, remove programs and tables from the kernel, and end. The configuration stays.
     #[arg(long, conflicts_with = "interfaces")]
     pub remove: bool,

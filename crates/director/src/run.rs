@@ -11,6 +11,7 @@ use crate::secret::{Held, SecretError};
 use crate::service::{drop_privileges, report};
 use crate::state::{StateError, StateFile};
 use crate::statistics::PERIOD;
+use crate::trace::Traces;
 use api::{Refusal, RefusalKind};
 use host::neighbours::machine::Timing;
 use host::netlink::Netlink;
@@ -181,6 +182,9 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
         ..plan::Options::default()
     };
     let mut director = Director::new(datapath, state, plan_options)?;
+    if let Some(collector) = options.otlp.clone() {
+        director.traces = Traces::to(collector);
+    }
     attach(&mut director.datapath, &options.interfaces).await?;
     let (neighbours, events) = Neighbours::start(Timing::default()).await?;
     neighbours.watch(director.watched.addresses()).await?;
@@ -304,7 +308,7 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
     for timer in [&mut look, &mut statistics] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
-    let (mut probing, mut outcomes) = Probing::new();
+    let (mut probing, mut outcomes) = Probing::new(director.traces.clone());
     let mut probed = Vec::new();
     let mut batch = Vec::new();
     loop {
@@ -322,7 +326,10 @@ async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<
             }
             // Its sender lives as long as this loop.
             _ = outcomes.recv_many(&mut probed, EVENTS_MAX) => director.probed(probed.drain(..)),
-            () = sleep_until(probe_at) => probing.start(director.due_probes()),
+            () = sleep_until(probe_at) => {
+                let orders = director.due_probes();
+                probing.start(orders, |id| director.probe_services(id));
+            }
             () = sleep_until(sweep_at) => {
                 let start = Instant::now();
                 director.sweep(monotonic_coarse_ns());
@@ -435,6 +442,9 @@ fn handle(director: &mut Director, request: Request) {
             let page = connections::page(director.datapath.tables(), cursor, monotonic_coarse_ns());
             drop(reply.send(page.map_err(unreadable)));
         }
+        Request::Flows(question, reply) => {
+            drop(reply.send(director.flows(&question, monotonic_coarse_ns())));
+        }
         Request::Marks(reply) => {
             drop(reply.send(Ok(api::Marks { marks: director.model.marks().collect() })));
         }
@@ -450,6 +460,11 @@ fn handle(director: &mut Director, request: Request) {
         Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
         Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),
         Request::Settings(reply) => drop(reply.send(Ok(director.model.settings_view()))),
+        Request::CaptureClaim(request, reply) => drop(reply.send(director.claim_capture(request))),
+        Request::CaptureBegin(capture, reply) => drop(reply.send(director.begin_capture(*capture))),
+        Request::CaptureEnd(reply) => drop(reply.send(director.end_capture())),
+        Request::CaptureStop(reply) => drop(reply.send(Ok(director.stop_capture()))),
+        Request::RealNames(indices, reply) => drop(reply.send(Ok(director.real_names(&indices)))),
         Request::Explain(question, reply) => {
             drop(reply.send(director.explain(&question, monotonic_coarse_ns())));
         }
@@ -458,10 +473,11 @@ fn handle(director: &mut Director, request: Request) {
 
 fn metrics(director: &Director) -> Result<String, TableError> {
     let (services, verdicts) = (director.services()?, director.verdicts()?);
-    Ok(crate::metrics::render(&director.status(), &services, &director.health_view(), &verdicts))
+    let health = director.health_view();
+    Ok(crate::metrics::render(&director.status(), &services, &health, &verdicts, director.traces.counts()))
 }
 
-fn unreadable(error: TableError) -> Refusal {
+pub(crate) fn unreadable(error: TableError) -> Refusal {
     log_error("a table could not be read", &error);
     Refusal::new(RefusalKind::Kernel, runtime::Chain(&error).to_string())
 }

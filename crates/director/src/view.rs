@@ -1,10 +1,11 @@
 //! What the director shows of itself.
 
-use crate::actor::Director;
+use crate::actor::{Director, log_error};
 use crate::convert::mac;
 use abi::Verdict;
 use api::{
-    InterfaceStatus, Policies, RealView, ServicePolicy, ServiceView, Services, Status, VerdictCount, Verdicts,
+    ConfiguredStatus, Counters, HealthStatus, InterfaceStatus, Policies, RealView, ServicePolicy,
+    ServiceView, Services, Status, TrafficStatus, VerdictCount, Verdicts,
 };
 use kernel::TableError;
 
@@ -42,7 +43,49 @@ impl Director {
             established_flows_max: limits.established_flows_max.into(),
             templates: found.templates,
             templates_max: limits.templates_max.into(),
+            configured: self.configured_status(),
+            health: self.health_status(),
+            traffic: self.traffic_status(),
         }
+    }
+
+    fn configured_status(&self) -> ConfiguredStatus {
+        let pending = self.history.pending().unwrap_or_else(|error| {
+            log_error("what is to be confirmed could not be read", &error);
+            None
+        });
+        let reals = self.declared.services().map(|(_, entry)| entry.reals().count() as u64);
+        ConfiguredStatus {
+            services: self.declared.services().len() as u64,
+            real_servers: reals.sum(),
+            confirm_until_ms: pending.map(|pending| pending.deadline_ms),
+        }
+    }
+
+    fn health_status(&self) -> HealthStatus {
+        let mut status = HealthStatus::default();
+        for service in self.health_view().services {
+            status.panicking_services += u64::from(service.panic);
+            status.services_on_fallback += u64::from(service.fallback);
+            for real in service.reals {
+                *status.standings.entry(real.standing.name().to_owned()).or_default() += 1;
+            }
+        }
+        status
+    }
+
+    fn traffic_status(&self) -> TrafficStatus {
+        let services = self.model.services().filter_map(|(id, _)| self.layout.service_index(id));
+        let counters =
+            services.fold(Counters::default(), |sum, index| add(sum, self.statistics.service(index)));
+        let counts = self.counted_verdicts().unwrap_or_else(|error| {
+            log_error("verdicts not read", &error);
+            Vec::new()
+        });
+        let drops =
+            Verdict::ALL.into_iter().filter(|it| !it.is_forward() && !it.is_pass() && !it.is_answer());
+        let dropped = drops.filter_map(|it| counts.get(it.number() as usize));
+        TrafficStatus { counters, dropped_packets: dropped.sum(), capturing: self.capture.is_busy() }
     }
 
     pub(crate) fn policies(&self) -> Policies {
@@ -117,5 +160,20 @@ impl Director {
             packets: counts.get(at(verdict)).copied().unwrap_or_default(),
         });
         Ok(Verdicts { verdicts: verdicts.collect() })
+    }
+}
+
+fn add(a: Counters, b: Counters) -> Counters {
+    Counters {
+        connections: a.connections + b.connections,
+        in_packets: a.in_packets + b.in_packets,
+        out_packets: a.out_packets + b.out_packets,
+        in_bytes: a.in_bytes + b.in_bytes,
+        out_bytes: a.out_bytes + b.out_bytes,
+        connections_per_s: a.connections_per_s + b.connections_per_s,
+        in_packets_per_s: a.in_packets_per_s + b.in_packets_per_s,
+        out_packets_per_s: a.out_packets_per_s + b.out_packets_per_s,
+        in_bytes_per_s: a.in_bytes_per_s + b.in_bytes_per_s,
+        out_bytes_per_s: a.out_bytes_per_s + b.out_bytes_per_s,
     }
 }

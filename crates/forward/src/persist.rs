@@ -97,9 +97,13 @@ impl<H: Copy> Template<H> {
     ) -> bool {
         let expires_ns = now_ns.wrapping_add(u64::from(service.persistence_s).wrapping_mul(SECOND_NS));
         let controls = if controls { FLOW_CONTROLLED } else { 0 };
-        let before = self.found.map(|handle| tables.flow(handle));
-        if let (Some(handle), Some(template), Some(_)) = (self.found, before, self.real) {
-            tables.set_flow(handle, &Flow { expires_ns, flags: template.flags | controls, ..template });
+        // Zeros where there is none: the verifier refuses a program that carries a value along which it never wrote.
+        let before = match self.found {
+            Some(handle) => tables.flow(handle),
+            None => Flow::default(),
+        };
+        if let (Some(handle), Some(_)) = (self.found, self.real) {
+            tables.set_flow(handle, &Flow { expires_ns, flags: before.flags | controls, ..before });
             return true;
         }
         let opened_s = now_ns.checked_div(SECOND_NS).unwrap_or_default() as u32;
@@ -110,7 +114,7 @@ impl<H: Copy> Template<H> {
         }
         tables.add_load(real, abi::Load::of(&template));
         // The one that stood there before is replaced.
-        if let Some(before) = before {
+        if self.found.is_some() {
             bind::unbind(tables, &before);
         }
         if service.flags & SERVICE_SIP != 0 {

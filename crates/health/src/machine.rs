@@ -86,6 +86,11 @@ impl Machine {
         self.probes.next_ms().into_iter().chain(self.wake.values().copied()).min()
     }
 
+    /// The real servers, and their services, that a probe is made for.
+    pub fn users(&self, id: ProbeId) -> impl Iterator<Item = (ServiceId, RealId)> {
+        self.probes.users(id)
+    }
+
     /// Takes what came of a probe.
     pub fn record(&mut self, id: ProbeId, outcome: Outcome, now_ms: u64) {
         for (id, real) in self.probes.record(id, outcome, now_ms) {

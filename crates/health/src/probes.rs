@@ -163,6 +163,11 @@ impl Probes {
         self.due.peek().map(|Reverse((due, _))| *due)
     }
 
+    /// Whom a probe is made for.
+    pub(crate) fn users(&self, id: ProbeId) -> impl Iterator<Item = (ServiceId, RealId)> {
+        self.probes.get(&id).into_iter().flat_map(|probing| probing.users.iter().copied())
+    }
+
     /// Takes an outcome and says whose verdict may have changed. One that was not ordered, or is not wanted any more, is
     /// ignored.
     pub(crate) fn record(&mut self, id: ProbeId, outcome: Outcome, now_ms: u64) -> Vec<(ServiceId, RealId)> {

@@ -1,6 +1,7 @@
 //! The packet path in the kernel: programs and tables together, for a test or for good.
 
 use crate::attach::{self, AttachError, Mode};
+use crate::capture::Capture;
 use crate::map::TableError;
 use crate::object::{self, ENTRY, LoadError, Loaded, Programs};
 use crate::pins::{self, PinError, Pins};
@@ -9,7 +10,7 @@ use crate::sys;
 use crate::tables::{PROGRAMS, Tables, sizes};
 use abi::{LAYOUT_VERSION, Limits, Settings};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The packet path could not be opened.
@@ -83,6 +84,8 @@ pub struct Datapath {
     pins: Option<Pins>,
     limits: Limits,
     adopted: bool,
+    /// Programs that record packets, while they stand in the place of the others.
+    capture: Option<Capture>,
     /// Tail-call tables of exchanged programs: a packet may still be inside one.
     _retired: Vec<OwnedFd>,
 }
@@ -104,6 +107,7 @@ impl Datapath {
             pins: None,
             limits: *limits,
             adopted: false,
+            capture: None,
             _retired: retired,
         })
     }
@@ -141,7 +145,11 @@ impl Datapath {
         let attachments = if adopted { pinned_links(pins)? } else { Vec::new() };
         let mut retired = Vec::new();
         let programs = match pinned {
-            Some(old) if same_programs(&old, &fresh) && all_run(&attachments, &old) => old,
+            Some(old) if same_programs(&old, &fresh) && all_run(&attachments, &old) => {
+                // What an exchange that was not finished, or a capture, left.
+                pins::drop_prepared(&pins.maps().join(PROGRAMS))?;
+                old
+            }
             old => {
                 drop(old);
                 retired = exchange(pins, &fresh, &attachments)?;
@@ -159,6 +167,7 @@ impl Datapath {
             pins: Some(pins.clone()),
             limits: *limits,
             adopted,
+            capture: None,
             _retired: retired,
         })
     }
@@ -244,6 +253,48 @@ impl Datapath {
             self.detach(*interface)?;
         }
         Ok(gone.len())
+    }
+
+    /// Where the lasting tables are pinned.
+    #[must_use]
+    pub fn pinned_maps(&self) -> Option<PathBuf> {
+        self.pins.as_ref().map(Pins::maps)
+    }
+
+    /// Gives every attached interface programs that record, each in one step, so that every packet meets the old or the new ones.
+    /// Interfaces that are attached later are not recorded.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing records then.
+    pub fn begin_capture(&mut self, capture: Capture) -> Result<(), OpenError> {
+        self.end_capture()?;
+        if let Some(pins) = &self.pins {
+            // As in an exchange that is not finished: should this process die now, the table stays filled, and the next one finishes it.
+            pins::prepare(capture.programs.table.as_fd(), &pins.maps().join(PROGRAMS))?;
+        }
+        let updated = update_links(&self.attachments, capture.watch.as_fd());
+        self.capture = Some(capture);
+        if let Err(error) = updated {
+            self.end_capture()?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Gives the interfaces back the programs that do not record. Returns those that did, to be kept for a moment: a packet may
+    /// still be inside one.
+    ///
+    /// # Errors
+    /// [`OpenError`]; packets are recorded on, and nobody reads it.
+    pub fn end_capture(&mut self) -> Result<Option<Capture>, OpenError> {
+        if self.capture.is_none() {
+            return Ok(None);
+        }
+        update_links(&self.attachments, self.programs.entry.as_fd())?;
+        if let Some(pins) = &self.pins {
+            pins::drop_prepared(&pins.maps().join(PROGRAMS))?;
+        }
+        Ok(self.capture.take())
     }
 
     /// Detaches one interface. `false` when it was not attached.
@@ -344,10 +395,7 @@ fn exchange(pins: &Pins, fresh: &Programs, attachments: &[Attachment]) -> Result
     let place = pins.maps().join(PROGRAMS);
     let mut retired = Vec::from_iter(pins::open(&place)?);
     let table = pins::prepare(fresh.table.as_fd(), &place)?;
-    for attachment in attachments {
-        sys::link_update(attachment.link.as_fd(), fresh.entry.as_fd())
-            .map_err(|source| OpenError::Link { path: attachment.pin.clone().unwrap_or_default(), source })?;
-    }
+    update_links(attachments, fresh.entry.as_fd())?;
     retired.extend(table.commit()?);
     for program in fresh.all() {
         pins::prepare(program.as_fd(), &pins.programs().join(program.name()))?.commit()?;
@@ -356,6 +404,30 @@ fn exchange(pins: &Pins, fresh: &Programs, attachments: &[Attachment]) -> Result
         tracing::info!(interfaces = attachments.len(), "exchanged the programs of attached interfaces");
     }
     Ok(retired)
+}
+
+/// Gives interfaces another program.
+fn update_links(attachments: &[Attachment], program: BorrowedFd<'_>) -> Result<(), OpenError> {
+    for attachment in attachments {
+        match sys::link_update(attachment.link.as_fd(), program) {
+            // The interface is gone.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+            done => done.map_err(|source| OpenError::Link {
+                path: attachment.pin.clone().unwrap_or_default(),
+                source,
+            })?,
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        // An end that fails leaves programs that record for nobody; the next daemon exchanges them.
+        if let Err(error) = self.end_capture() {
+            tracing::error!(%error, "the programs that record packets are still attached");
+        }
+    }
 }
 
 impl Attachment {

@@ -9,6 +9,7 @@
 //! memory cgroup, and older ones than 6.1 are refused).
 
 mod attach;
+mod capture;
 mod datapath;
 mod loads;
 mod map;
@@ -22,6 +23,7 @@ mod tables;
 mod trie;
 
 pub use attach::{AttachError, Holder, Mode, attach_pass, holder_of, interface_names, pass_program};
+pub use capture::{Capture, CaptureReader};
 pub use datapath::{Attachment, Datapath, OpenError};
 pub use loads::Loads;
 pub use map::TableError;

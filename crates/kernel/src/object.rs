@@ -84,8 +84,26 @@ impl Programs {
 
 /// Loads the object. With `pins`, the lasting maps are those pinned in that directory; absent ones are made and pinned.
 pub(crate) fn load(limits: &Limits, pins: Option<&Path>) -> Result<Loaded, LoadError> {
+    wire_up(open(limits, pins, None)?).map(|(loaded, _)| loaded)
+}
+
+/// The same with records of packets: a buffer for so many bytes of them, a power of two. The maps must be pinned in `pins`.
+/// Gives the object too, which holds the program before the entry and the maps of the records.
+pub(crate) fn load_capturing(
+    limits: &Limits,
+    pins: Option<&Path>,
+    buffer_bytes: u32,
+) -> Result<(Loaded, aya::Ebpf), LoadError> {
+    wire_up(open(limits, pins, Some(buffer_bytes))?)
+}
+
+/// Makes the maps that are not there.
+fn open(limits: &Limits, pins: Option<&Path>, capture_bytes: Option<u32>) -> Result<aya::Ebpf, LoadError> {
     crate::require::check()?;
     let mut loader = EbpfLoader::new();
+    if let Some(bytes) = capture_bytes {
+        loader.override_global("CAPTURE", &1_u32, true).map_max_entries("CAPTURED", bytes);
+    }
     // No program reads structures of the kernel, so its type information is not needed.
     loader.btf(None);
     for (name, entries, _) in sizes(limits) {
@@ -98,8 +116,11 @@ pub(crate) fn load(limits: &Limits, pins: Option<&Path>) -> Result<Loaded, LoadE
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
     }
-    let mut object = loader.load(OBJECT).map_err(LoadError::Object)?;
+    loader.load(OBJECT).map_err(LoadError::Object)
+}
 
+/// Loads the programs and tells them of each other.
+fn wire_up(mut object: aya::Ebpf) -> Result<(Loaded, aya::Ebpf), LoadError> {
     let entry = load_program(&mut object, ENTRY)?;
     let mut behind = Vec::new();
     for program in abi::Program::ALL {
@@ -118,10 +139,10 @@ pub(crate) fn load(limits: &Limits, pins: Option<&Path>) -> Result<Loaded, LoadE
     for (loaded, program) in behind.iter().zip(abi::Program::ALL) {
         set_tail_call(table.as_fd(), program.place(), loaded.as_fd())?;
     }
-    Ok(Loaded { programs: Programs { entry, behind, table }, maps })
+    Ok((Loaded { programs: Programs { entry, behind, table }, maps }, object))
 }
 
-fn load_program(object: &mut aya::Ebpf, name: &'static str) -> Result<Program, LoadError> {
+pub(crate) fn load_program(object: &mut aya::Ebpf, name: &'static str) -> Result<Program, LoadError> {
     let program = object.program_mut(name).ok_or(LoadError::NoProgram { program: name })?;
     let failed = |source| LoadError::Program { program: name, source };
     let xdp: &mut aya::programs::Xdp = program.try_into().map_err(failed)?;

@@ -159,11 +159,21 @@ pub(crate) struct Next {
     pub(crate) leftover: Option<OwnedFd>,
 }
 
-/// Pins an object beside the pin it will replace.
-pub(crate) fn prepare(object: BorrowedFd<'_>, path: &Path) -> Result<Next, PinError> {
+/// The place beside a pin where what will replace it is pinned.
+fn next(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("_next");
-    let next = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+/// Takes back what [`prepare`] pinned beside this pin, if anything.
+pub(crate) fn drop_prepared(path: &Path) -> Result<(), PinError> {
+    unpin(&next(path))
+}
+
+/// Pins an object beside the pin it will replace.
+pub(crate) fn prepare(object: BorrowedFd<'_>, path: &Path) -> Result<Next, PinError> {
+    let next = next(path);
     let leftover = open(&next)?;
     unpin(&next)?;
     pin(object, &next)?;

@@ -3,7 +3,7 @@
 //! Only tiers 2 and 3 read clocks; everything below takes `now` as an argument.
 
 use nix::time::{ClockId, clock_gettime};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// `CLOCK_MONOTONIC_COARSE` in nanoseconds: the clock `bpf_ktime_get_coarse_ns` reads.
 ///
@@ -21,6 +21,16 @@ pub fn monotonic_coarse_ns() -> u64 {
     }
 }
 
+/// `CLOCK_MONOTONIC`, the precise one, since its start.
+#[must_use]
+pub fn monotonic() -> Duration {
+    match clock_gettime(ClockId::CLOCK_MONOTONIC) {
+        Ok(t) => t.into(),
+        // As above, it cannot fail.
+        Err(_) => Duration::ZERO,
+    }
+}
+
 /// The wall clock as text, UTC, whole seconds: `2026-01-31T12:00:00Z`.
 #[must_use]
 pub fn wall_clock_text() -> String {
@@ -30,7 +40,6 @@ pub fn wall_clock_text() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn the_coarse_clock_moves_forward() {

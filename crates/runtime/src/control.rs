@@ -7,6 +7,7 @@
 //! Deliberately absent: retries (a change must not be sent twice), connection pools (a request takes less
 //! than the connection of a pool would save), and the meaning of the requests (`api`).
 
+use crate::signals::{Shutdown, SignalError};
 use api::Refusal;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -100,6 +101,12 @@ pub enum ControlError {
         /// Beginning of the answer.
         excerpt: String,
     },
+    /// Signals could not be waited for.
+    #[error("cannot wait for an interruption")]
+    Signals(#[source] SignalError),
+    /// What came could not be handed on.
+    #[error("cannot write what the director answers")]
+    Take(#[source] io::Error),
     /// The director refused the request as a whole.
     #[error("the director refused")]
     Refused(#[source] Refusal),
@@ -173,6 +180,65 @@ impl Client {
         self.exchange(Method::POST, path, body.into()).await
     }
 
+    /// Sends something and hands on the answer piece by piece, which may take as long as it does. `take` says whether it wants more. The
+    /// first SIGINT or SIGTERM sends `end`, upon which the director is to finish its answer; a second one breaks off. Not to be called
+    /// inside an async program.
+    ///
+    /// # Errors
+    /// See [`ControlError`]; [`ControlError::Take`] for what `take` could not do.
+    pub fn follow<B>(
+        &self,
+        path: &str,
+        body: &B,
+        end: &str,
+        mut take: impl FnMut(&[u8]) -> io::Result<bool>,
+    ) -> Result<(), ControlError>
+    where
+        B: Serialize + Sync + ?Sized,
+    {
+        let body = serde_json::to_vec(body)
+            .map_err(|source| ControlError::Encode { path: path.to_owned(), source: source.into() })?;
+        waiting()?.block_on(async {
+            let mut shutdown = Shutdown::install().map_err(ControlError::Signals)?;
+            let broke = |source: Broken| ControlError::Exchange { path: path.to_owned(), source };
+            let mut tasks = JoinSet::new();
+            let begun = async {
+                let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.connect_error(e))?;
+                send(stream, Method::POST, path, body.into(), &mut tasks).await
+            };
+            let response = tokio::time::timeout(self.timeout, begun)
+                .await
+                .map_err(|_elapsed| ControlError::TimedOut(self.socket.clone()))??;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                let bytes = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(broke)?.to_bytes();
+                return read::<()>(path, status, &bytes);
+            }
+            let mut ending = false;
+            loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    _ = shutdown.wait() => {
+                        if ending {
+                            return Ok(());
+                        }
+                        ending = true;
+                        self.post_async::<_, bool>(end, &()).await?;
+                        continue;
+                    }
+                };
+                let Some(frame) = frame else { return Ok(()) };
+                let frame = frame.map_err(|error| broke(error.into()))?;
+                if let Some(piece) = frame.data_ref()
+                    && !take(piece).map_err(ControlError::Take)?
+                {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
     async fn exchange<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -212,10 +278,26 @@ async fn answer(
     path: &str,
     body: Bytes,
 ) -> Result<(StatusCode, Bytes), ControlError> {
-    let broke = |source: Box<dyn std::error::Error + Send + Sync>| ControlError::Exchange {
-        path: path.to_owned(),
-        source,
-    };
+    let broke = |source: Broken| ControlError::Exchange { path: path.to_owned(), source };
+    // The set ends the connection's task when this function ends, in time or not.
+    let mut tasks = JoinSet::new();
+    let response = send(stream, method, path, body, &mut tasks).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(broke)?;
+    Ok((status, body.to_bytes()))
+}
+
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// One request, and its answer before its body. The connection's task is put among these.
+async fn send(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    tasks: &mut JoinSet<hyper::Result<()>>,
+) -> Result<hyper::Response<hyper::body::Incoming>, ControlError> {
+    let broke = |source: Broken| ControlError::Exchange { path: path.to_owned(), source };
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -225,13 +307,8 @@ async fn answer(
         .map_err(|source| ControlError::Encode { path: path.to_owned(), source: source.into() })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broke(e.into()))?;
-    // The set ends the connection's task when this function ends, in time or not.
-    let mut tasks = JoinSet::new();
     tasks.spawn(connection);
-    let response = sender.send_request(request).await.map_err(|e| broke(e.into()))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(broke)?;
-    Ok((status, body.to_bytes()))
+    sender.send_request(request).await.map_err(|e| broke(e.into()))
 }
 
 fn read<T: DeserializeOwned>(path: &str, status: StatusCode, bytes: &[u8]) -> Result<T, ControlError> {

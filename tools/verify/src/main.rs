@@ -6,8 +6,8 @@
 use std::io;
 use std::process::ExitCode;
 
-use abi::Limits;
-use kernel::{Datapath, LoadError, ProgramError};
+use abi::{CaptureSettings, Limits};
+use kernel::{Capture, Datapath, LoadError, ProgramError};
 
 /// Small tables: their size changes nothing for the verifier, and the VM has little memory.
 const LIMITS: Limits = Limits {
@@ -49,8 +49,12 @@ fn main() -> ExitCode {
 fn measure() -> Result<serde_json::Value, VerifyError> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(VerifyError::Release)?;
     let datapath = Datapath::load(&LIMITS)?;
+    // All of these must load, but only those that are not among the others are measured.
+    let (capture, _) = Capture::load(&LIMITS, None, &CaptureSettings::default())?;
+    let is_known = |name: &str| datapath.programs().any(|program| program.name() == name);
+    let own = capture.programs().filter(|program| !is_known(program.name()));
     let mut programs = Vec::new();
-    for program in datapath.programs() {
+    for program in datapath.programs().chain(own) {
         let info = program.info()?;
         programs.push(serde_json::json!({
             "name": program.name(),

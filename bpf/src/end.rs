@@ -88,3 +88,9 @@ pub fn now_ns() -> u64 {
     // SAFETY: has no arguments and no effect.
     unsafe { bpf_ktime_get_coarse_ns() }
 }
+
+/// Loops, so that the verifier refuses a program that can panic.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

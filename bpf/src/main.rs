@@ -1,9 +1,8 @@
 //! The eBPF programs of the director: glue between the kernel and the shared core.
 //!
-//! `director` is attached to the interfaces and serves known flows. It hands the rest to the others by tail call, with
-//! the parsed packet in per-CPU scratch, because one program for everything would be more than the verifier of 6.1
-//! takes. All know frames in several buffers, which an interface with a large MTU needs: programs that call each other
-//! must be alike in that.
+//! `director` is attached to the interfaces and serves known flows. It hands the rest to the others by tail call, with the parsed packet in
+//! per-CPU scratch: one program for everything would be more than the verifier of 6.1 takes. All know frames in several buffers, which a large
+//! MTU needs: programs that call each other must be alike in that.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -196,9 +195,3 @@ pub fn record(ctx: XdpContext) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-/// Loops, so that the verifier refuses a program that can panic.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}

@@ -328,7 +328,7 @@ impl Tables for Maps {
     fn add_client_connection(&self, key: &ClientKey) {
         let Some(count) = CLIENT_CONNECTIONS.get_ptr_mut(key) else {
             // Where the kernel refuses or another CPU was first, the sweep counts it.
-            let _ = CLIENT_CONNECTIONS.insert(key, &1, u64::from(BPF_NOEXIST));
+            let _ = CLIENT_CONNECTIONS.insert(key, 1, u64::from(BPF_NOEXIST));
             return;
         };
         // SAFETY: as for `add_load`.
@@ -352,7 +352,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn set_client_due_ns(&self, key: &ClientKey, due_ns: u64) {
         // The kernel gives up an old entry for it. Where it refuses, the client has one flow more.
-        let _ = CLIENT_RATES.insert(key, &due_ns, 0);
+        let _ = CLIENT_RATES.insert(key, due_ns, 0);
     }
 
     #[inline(always)]

@@ -312,6 +312,19 @@ impl Verdict {
         }
     }
 
+    /// The sentence of a verdict on a client.
+    const fn client_sentence(self) -> &'static str {
+        match self {
+            Self::DropClientRate => {
+                "the client opens more flows a second than the service's `rate_per_client' lets it"
+            }
+            Self::DropClientConnections => {
+                "the client has as many connections as the service's `connections_per_client' lets it have"
+            }
+            _ => "the service does not serve this client: see its `allow' and `deny'",
+        }
+    }
+
     /// One sentence for the operator.
     #[must_use]
     pub const fn sentence(self) -> &'static str {
@@ -379,13 +392,7 @@ impl Verdict {
                 "longer than the way to the real server allows: answered with ICMP fragmentation needed or packet too big"
             }
             Self::AnswerReset => "the flow's real server was deleted: the client got a TCP reset",
-            Self::DropDenied => "the service does not serve this client: see its `allow' and `deny'",
-            Self::DropClientRate => {
-                "the client opens more flows a second than the service's `rate_per_client' lets it"
-            }
-            Self::DropClientConnections => {
-                "the client has as many connections as the service's `connections_per_client' lets it have"
-            }
+            Self::DropDenied | Self::DropClientRate | Self::DropClientConnections => self.client_sentence(),
         }
     }
 }

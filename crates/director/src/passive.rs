@@ -28,7 +28,7 @@ fn between(before: (u64, Failures), now: (u64, Failures)) -> Interval {
         .saturating_add(is.refused.wrapping_sub(was.refused))
         .saturating_add(is.unreachable.wrapping_sub(was.unreachable));
     // Zeroed meanwhile: nothing is known of this interval.
-    let opened = now.0.checked_sub(before.0).unwrap_or_default();
+    let opened = now.0.saturating_sub(before.0);
     Interval { flows: u32::try_from(opened).unwrap_or(u32::MAX).max(failed), failed }
 }
 

@@ -14,6 +14,8 @@ const LIMITS: Limits = Limits {
     templates_max: 100,
     fragments_max: 1024,
     affinities_max: 64,
+    networks_max: 64,
+    clients_max: 64,
 };
 
 const ALL: CaptureSettings = CaptureSettings {

@@ -1,9 +1,10 @@
 //! Who may open flows to a service: what of it can be declared, and what becomes of it in the tables.
 
+use crate::before::Before;
 use crate::compile::address;
 use crate::diff::Patch;
 use crate::layout::Placed;
-use crate::model::ServiceEntry;
+use crate::model::{Model, ServiceEntry, no_such_service};
 use crate::tables::Tables;
 use abi::{
     ACCESS_ALLOW, ACCESS_DENY, ACCESS_SERVICE_BITS, AccessKey, Address, ClientLimits, SERVICE_ADMITS,
@@ -44,6 +45,28 @@ pub(crate) fn check(service: &ServiceId, spec: &ServiceSpec, admission: &Admissi
         );
     }
     Ok(())
+}
+
+impl Model {
+    /// Declares who may open flows to a service.
+    pub(crate) fn set_admission(
+        &mut self,
+        id: &ServiceId,
+        admission: &Admission,
+        before: &mut Before,
+    ) -> Result<(), Refusal> {
+        let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
+        self::check(id, entry.spec(), admission)?;
+        let others = self.networks - networks(&entry.admission);
+        let all = others + networks(admission);
+        let max = self.options().limits.networks_max;
+        crate::check::limit("networks_max", "networks that services allow or deny", all, max)?;
+        if let Some(entry) = self.entry(id, before) {
+            entry.admission = admission.clone();
+            self.networks = all;
+        }
+        Ok(())
+    }
 }
 
 /// How many networks it has.

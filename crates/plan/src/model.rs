@@ -45,7 +45,7 @@ pub struct ServiceEntry {
     spec: ServiceSpec,
     scheduler: Scheduler,
     policy: PolicyChoices,
-    admission: Admission,
+    pub(crate) admission: Admission,
     /// Oldest first; shown newest first.
     reals: IndexMap<RealId, RealEntry>,
     health: HealthSpec,
@@ -337,7 +337,7 @@ impl Model {
     }
 
     /// The entry of a service to be changed; what it was is noted.
-    fn entry(&mut self, id: &ServiceId, before: &mut Before) -> Option<&mut ServiceEntry> {
+    pub(crate) fn entry(&mut self, id: &ServiceId, before: &mut Before) -> Option<&mut ServiceEntry> {
         before.note_service(id, &self.services);
         self.services.get_mut(id).map(Arc::make_mut)
     }
@@ -503,25 +503,6 @@ impl Model {
         Ok(())
     }
 
-    fn set_admission(
-        &mut self,
-        id: &ServiceId,
-        admission: &Admission,
-        before: &mut Before,
-    ) -> Result<(), Refusal> {
-        let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
-        admission::check(id, &entry.spec, admission)?;
-        let others = self.networks - admission::networks(&entry.admission);
-        let networks = others + admission::networks(admission);
-        let max = self.options.limits.networks_max;
-        check::limit("networks_max", "networks that services allow or deny", networks, max)?;
-        if let Some(entry) = self.entry(id, before) {
-            entry.admission = admission.clone();
-            self.networks = networks;
-        }
-        Ok(())
-    }
-
     fn set_health(&mut self, id: &ServiceId, spec: &HealthSpec, before: &mut Before) -> Result<(), Refusal> {
         let entry = self.service(id).ok_or_else(|| no_such_service(id))?;
         health::check_spec(id, spec)?;
@@ -610,7 +591,7 @@ fn aborted(mut refusals: Vec<Option<Refusal>>, len: usize) -> Vec<Option<Refusal
     refusals
 }
 
-fn no_such_service(id: &ServiceId) -> Refusal {
+pub(crate) fn no_such_service(id: &ServiceId) -> Refusal {
     Refusal::new(RefusalKind::NoSuchService, format!("no service {id}: add it first"))
 }
 

@@ -70,6 +70,7 @@ impl Model {
             Change::Zero { service: None }
             | Change::SetPolicy { .. }
             | Change::SetSetting { .. }
+            | Change::SetAdmission { .. }
             | Change::SetHealth { .. }
             | Change::SetRealHealth { .. }
             | Change::SetDrain { .. }

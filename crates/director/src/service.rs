@@ -9,9 +9,11 @@ use tokio::time::{MissedTickBehavior, interval};
 const REPORT_PERIOD: Duration = Duration::from_secs(10);
 
 /// What the daemon needs for as long as it runs.
-const NEEDED: [Capability; 6] = [
+const NEEDED: [Capability; 7] = [
     // Tables, and programs for an interface that comes back.
     Capability::CAP_BPF,
+    // Loading the programs that record packets, when somebody captures.
+    Capability::CAP_PERFMON,
     // The same, and neighbours.
     Capability::CAP_NET_ADMIN,
     // Checks of kind ping, where the machine has no unprivileged ICMP sockets.
@@ -22,8 +24,8 @@ const NEEDED: [Capability; 6] = [
     Capability::CAP_KILL,
 ];
 
-/// Keeps what the daemon needs from here on, for the calling thread. Loading the programs, and naming the holder of an
-/// interface that is in use, take more; so the thread that starts everything does this at the end of its start, the
+/// Keeps what the daemon needs from here on, for the calling thread. Naming the holder of an
+/// interface that is in use takes more; so the thread that starts everything does this at the end of its start, the
 /// others at their beginning.
 pub(crate) fn drop_privileges() -> Result<(), PrivilegeError> {
     keep_only(&NEEDED)

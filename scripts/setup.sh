@@ -119,7 +119,7 @@ need_package() {
     have lintian || want lintian
     have man || want man-db
     [[ -x /lib/systemd/systemd ]] || want systemd
-    [[ $(cargo-deb --version 2>/dev/null) == "$CARGO_DEB" ]] || INSTALL_DEB=1
+    [[ $(cargo-deb --version 2>/dev/null) == *"$CARGO_DEB" ]] || INSTALL_DEB=1
 }
 
 # Parts of another release's QEMU would have to go for this release's: then it gets a folder of its own.

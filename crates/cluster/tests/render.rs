@@ -1,10 +1,10 @@
 //! A model written as a file and read again is the same model.
 
 use api::{
-    Change, Check, CheckKind, Exchange, Expect, Fallback, Forwarding, Gone, HealthSpec, HoldDown, Http,
-    MarkMatch, Octets, OnFailure, Persistence, Placement, PolicyChoices, Ports, Protocol, RealHealth, RealId,
-    RealSpec, Rhythm, SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tls, Transport, Tunnel,
-    TunnelChecksum,
+    Admission, Change, Check, CheckKind, Exchange, Expect, Fallback, Forwarding, Gone, HealthSpec, HoldDown,
+    Http, MarkMatch, Octets, OnFailure, Passive, Persistence, Placement, PolicyChoices, Ports, Protocol,
+    RealHealth, RealId, RealSpec, Rhythm, SchedulerFlags, ServiceId, ServiceSpec, Timeouts, Tls, Transport,
+    Tunnel, TunnelChecksum,
 };
 use cluster::{Hints, parse, render};
 use plan::{Model, Options};
@@ -171,12 +171,14 @@ fn health() -> impl Strategy<Value = HealthSpec> {
         (checks(), on_failure, 0_u8..101, fallback),
         (hold_down, 0_u32..3_600_001, 0_u32..86_400_001),
         any::<bool>(),
+        prop::option::of((1_u32..1_000_001, 1_u8..101)),
     )
         .prop_map(
             |(
                 (checks, on_failure, panic_percent, fallback),
                 (hold_down, slow_start_ms, drain_ms),
                 adaptive,
+                passive,
             )| HealthSpec {
                 checks,
                 on_failure,
@@ -186,9 +188,23 @@ fn health() -> impl Strategy<Value = HealthSpec> {
                 slow_start_ms,
                 drain_ms,
                 adaptive,
-                passive: None,
+                passive: passive.map(|(flows_min, failed_percent)| Passive { flows_min, failed_percent }),
             },
         )
+}
+
+fn admission() -> impl Strategy<Value = Admission> {
+    let all = vec!["0.0.0.0/0", "10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1/128"];
+    (prop::sample::subsequence(all, 0..6), 0_usize..6, 0_u32..3, 0_u32..3).prop_map(
+        |(networks, allowed, connections_per_client, rate_per_client)| {
+            let (allow, deny): (Vec<_>, Vec<_>) =
+                networks.iter().enumerate().partition(|(place, _)| *place < allowed);
+            let parse = |list: Vec<(usize, &&str)>| {
+                list.iter().map(|(_, network)| network.parse().expect("a network")).collect()
+            };
+            Admission { allow: parse(allow), deny: parse(deny), connections_per_client, rate_per_client }
+        },
+    )
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -218,6 +234,7 @@ fn change() -> impl Strategy<Value = Change> {
         10 => (service(), real(), real_spec()).prop_map(|(service, real, spec)| Change::AddReal { service, real, spec }),
         3 => (service(), real(), real_spec()).prop_map(|(service, real, spec)| Change::EditReal { service, real, spec }),
         3 => (service(), health()).prop_map(|(service, health)| Change::SetHealth { service, health }),
+        3 => (service(), admission()).prop_map(|(service, admission)| Change::SetAdmission { service, admission }),
         3 => (service(), real(), real_health).prop_map(|(service, real, health)| Change::SetRealHealth { service, real, health }),
         1 => (prop::option::of(service()), choices).prop_map(|(service, choices)| Change::SetPolicy { service, forget: true, choices }),
         2 => (matched, 1_u32..5).prop_map(|(matched, mark)| Change::AddMark { matched, mark }),

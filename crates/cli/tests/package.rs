@@ -12,8 +12,8 @@ use std::process::Command;
 /// Highest exposure that `systemd-analyze security` may find in the unit, in tenths.
 const EXPOSURE_MAX: &str = "30";
 
-/// `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`, `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_BPF`, as /proc shows them.
-const CAPABILITIES: &str = "00000080000030e0";
+/// `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`, `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_PERFMON`, `CAP_BPF`, as /proc shows them.
+const CAPABILITIES: &str = "000000c0000030e0";
 
 const INSTALL: &str = "apt-get install -y -qq -o DPkg::Options::=--path-include='/usr/share/man/*' \
     -o DPkg::Options::=--path-include='/usr/share/doc/*'";

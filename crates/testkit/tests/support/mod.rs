@@ -136,6 +136,12 @@ impl Runner {
         })
     }
 
+    /// What went wrong with each real server.
+    pub fn failures(&self) -> Vec<abi::Failures> {
+        let failures = &self.datapath.tables().failures;
+        failures.get_range(0, failures.capacity()).expect("failures")
+    }
+
     /// Loads of the real servers.
     pub fn loads(&self, tables: &Compiled) -> Result<Vec<Load>, TableError> {
         let loads = &self.datapath.tables().loads;

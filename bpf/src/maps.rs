@@ -13,6 +13,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::ops::Deref;
 use forward::tables::{SCAN_MAX, Scan};
 use forward::{Route, Tables, Work};
 use wire::Bytes;
@@ -373,8 +374,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn real(&self, index: u32) -> Option<Real> {
-        REALS.get(index).copied()
+    fn real(&self, index: u32) -> Option<impl Deref<Target = Real>> {
+        REALS.get(index)
     }
 
     #[inline(always)]

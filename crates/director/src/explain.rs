@@ -15,6 +15,7 @@ use forward::tables::{Route, SCAN_MAX, Scan};
 use kernel::{TableError, Tables as Maps};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use wire::{Bytes, Short};
 
 impl Director {
@@ -426,8 +427,8 @@ impl forward::Tables for Live<'_> {
         self.read(self.maps.slots.get(index))
     }
 
-    fn real(&self, index: u32) -> Option<Real> {
-        self.read(self.maps.reals.get(index))
+    fn real(&self, index: u32) -> Option<impl Deref<Target = Real>> {
+        self.read(self.maps.reals.get(index)).map(Box::new)
     }
 
     fn load(&self, index: u32) -> Load {

@@ -6,7 +6,7 @@ use crate::deliver::{send_as_it_is, send_translated};
 use crate::fate::{self, Fate};
 use crate::fragment::remember;
 use crate::packet::{
-    self, MARK_FROM_SERVER, MARK_OPENS, Network, Read, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED,
+    self, MARK_FROM_SERVER, MARK_OPENS, Network, STALE_EMBRYONIC, STALE_ESTABLISHED, STALE_RESCUED,
     TRANSLATE_EMBRYONIC, TRANSLATE_ESTABLISHED, TRANSLATE_KEEPS_PORT, TRANSLATE_KNOWN, Unserved, Work,
     is_sctp, is_tcp,
 };
@@ -41,35 +41,45 @@ fn serve<B: Bytes, T: Tables, N: Network>(
     l3: usize,
     now_ns: impl FnOnce() -> u64,
 ) -> Step {
-    match read::<B, T, N>(bytes, tables, l3) {
-        Ok((mut work, None)) => {
+    let network = match N::read(bytes, l3) {
+        Ok(network) => network,
+        Err(short) => return Step::stop(tables, packet::truncated(short)),
+    };
+    if !tables.may_be_vip(&network.destination()) {
+        return from_server(bytes, tables, &network, l3);
+    }
+    let mut work = match network.check(bytes, l3) {
+        Ok(work) => work,
+        Err(verdict) => return Step::stop(tables, verdict),
+    };
+    match packet::transport(bytes, &network, &mut work) {
+        Ok(None) => {
             let served = find::<B, T, true>(bytes, tables, &mut work, now_ns());
             Onward::of(tables, served).with(work)
         }
-        Ok((work, Some(program))) => Step::Next(program, work),
+        Ok(Some(program)) => Step::Next(program, work),
         Err(verdict) => Step::stop(tables, verdict),
     }
 }
 
-/// Reads a packet to a VIP, or one that may come from a masqueraded real server.
+/// A packet for no VIP, which may come from a masqueraded real server.
 #[inline(always)]
-fn read<B: Bytes, T: Tables, N: Network>(bytes: &B, tables: &T, l3: usize) -> Result<Read, Verdict> {
-    let network = N::read(bytes, l3).map_err(packet::truncated)?;
-    if !tables.may_be_vip(&network.destination()) {
-        // An ICMP error about a translated or tunnelled packet may come from any router.
-        if !network.is_icmp() && !tables.may_be_masqueraded(&network.source()) {
-            return Err(Verdict::PassNotVip);
-        }
-        return match network.transport(bytes, l3) {
-            Ok((work, program)) => {
-                let work = Work { marks: MARK_FROM_SERVER, ..work };
-                Ok((work, Some(program.unwrap_or(Program::Reply))))
-            }
-            // What cannot be read is no reply, and none of ours.
-            Err(_) => Err(Verdict::PassNotVip),
-        };
+fn from_server<B: Bytes, T: Tables, N: Network>(bytes: &B, tables: &T, network: &N, l3: usize) -> Step {
+    // An ICMP error about a translated or tunnelled packet may come from any router.
+    if !network.is_icmp() && !tables.may_be_masqueraded(&network.source()) {
+        return Step::stop(tables, Verdict::PassNotVip);
     }
-    network.transport(bytes, l3)
+    // What cannot be read is no reply, and none of ours.
+    let Ok(mut work) = network.check(bytes, l3) else {
+        return Step::stop(tables, Verdict::PassNotVip);
+    };
+    match packet::transport(bytes, network, &mut work) {
+        Ok(program) => {
+            work.marks = MARK_FROM_SERVER;
+            Step::Next(program.unwrap_or(Program::Reply), work)
+        }
+        Err(_) => Step::stop(tables, Verdict::PassNotVip),
+    }
 }
 
 /// Looks up the flow and serves the packet if it is known; else the next program places it. `ENTRY` promises that
@@ -210,7 +220,9 @@ pub(crate) fn advance_output<const ENTRY: bool>(
 
 #[inline(always)]
 fn turn<const ENTRY: bool>(flow: &mut Flow, work: &Work, rows: Rows, settings: &Settings, now_ns: u64) {
-    let timeout_ns = if is_tcp(&work.key) {
+    let timeout_ns = if is_tcp(&work.key) && tcp_state::stays(flow.state, work.tcp_flags as u8) {
+        tcp_state::timeout_ns(settings, TcpState::Established as u8)
+    } else if is_tcp(&work.key) {
         // In ESTABLISHED, where nearly all segments are, both tables say the same.
         let secure = flow.state != TcpState::Established as u8 && settings.sysctls.secure_tcp != 0;
         flow.state = if secure {

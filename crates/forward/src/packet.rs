@@ -133,15 +133,29 @@ pub trait Network: Copy {
     /// Whether ICMP follows at once.
     fn is_icmp(&self) -> bool;
 
-    /// Checks the header and reads the rest of the packet.
+    /// Checks the header: addresses, lengths and offsets.
     ///
     /// # Errors
     /// The verdict, when the packet cannot be balanced.
-    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Read, Verdict>;
+    fn check<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Work, Verdict>;
+
+    /// Whether what was found out so far is about a piece of a datagram.
+    fn is_piece(&self, work: &Work) -> bool;
 }
 
-/// What was read, and the program that serves it, if that is not the entry: it has addresses, lengths and offsets then.
-pub type Read = (Work, Option<Program>);
+/// Reads the transport header. The program that serves the packet, if that is not the entry. In place: a value with both is
+/// put together anew on each way that leads here.
+///
+/// # Errors
+/// As for [`Network::check`].
+#[inline(always)]
+pub fn transport<B: Bytes, N: Network>(
+    bytes: &B,
+    network: &N,
+    work: &mut Work,
+) -> Result<Option<Program>, Verdict> {
+    if network.is_piece(work) { Ok(Some(Program::Fragment)) } else { ports(bytes, work) }
+}
 
 /// Why a program does not serve a packet itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +251,7 @@ impl Network for ipv4::Header {
     }
 
     #[inline(always)]
-    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Read, Verdict> {
+    fn check<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Work, Verdict> {
         let header_len = self.header_len();
         let ip_len = u32::from(self.total_len());
         if self.version() != 4 || header_len < ipv4::HEADER_LEN || (ip_len as usize) < header_len {
@@ -248,11 +262,12 @@ impl Network for ipv4::Header {
             return Err(Verdict::DropTruncated);
         }
         let key = key(Address::v4(self.source()), Address::v4(self.destination()), self.protocol());
-        let work = work(key, ip_len, l3, l4, self.ttl());
-        if self.is_fragment() {
-            return Ok((work, Some(Program::Fragment)));
-        }
-        ports(bytes, work)
+        Ok(work(key, ip_len, l3, l4, self.ttl()))
+    }
+
+    #[inline(always)]
+    fn is_piece(&self, _work: &Work) -> bool {
+        self.is_fragment()
     }
 }
 
@@ -278,7 +293,7 @@ impl Network for ipv6::Header {
     }
 
     #[inline(always)]
-    fn transport<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Read, Verdict> {
+    fn check<B: Bytes>(&self, bytes: &B, l3: usize) -> Result<Work, Verdict> {
         if self.version() != 6 {
             return Err(Verdict::DropBadLength);
         }
@@ -289,22 +304,20 @@ impl Network for ipv6::Header {
         }
         let first = l3.wrapping_add(ipv6::HEADER_LEN);
         let ip_len = u32::from(self.payload_len()).wrapping_add(ipv6::HEADER_LEN as u32);
-        match ipv6::transport(bytes, self.next_header(), first).map_err(truncated)? {
-            ipv6::Chain::Transport { protocol, offset } => {
-                if offset.wrapping_sub(l3) > ip_len as usize {
-                    return Err(Verdict::DropBadLength);
-                }
-                let key = key(source, destination, protocol);
-                let work = work(key, ip_len, l3, offset, self.hop_limit());
-                ports(bytes, work)
-            }
-            ipv6::Chain::Fragment { offset } => {
-                let key = key(source, destination, ipv6::NEXT_FRAGMENT);
-                let work = work(key, ip_len, l3, offset, self.hop_limit());
-                Ok((work, Some(Program::Fragment)))
-            }
-            ipv6::Chain::TooDeep => Err(Verdict::PassTooDeep),
+        let (protocol, offset) = match ipv6::transport(bytes, self.next_header(), first).map_err(truncated)? {
+            ipv6::Chain::Transport { protocol, offset } => (protocol, offset),
+            ipv6::Chain::Fragment { offset } => (ipv6::NEXT_FRAGMENT, offset),
+            ipv6::Chain::TooDeep => return Err(Verdict::PassTooDeep),
+        };
+        if protocol != ipv6::NEXT_FRAGMENT && offset.wrapping_sub(l3) > ip_len as usize {
+            return Err(Verdict::DropBadLength);
         }
+        Ok(work(key(source, destination, protocol), ip_len, l3, offset, self.hop_limit()))
+    }
+
+    #[inline(always)]
+    fn is_piece(&self, work: &Work) -> bool {
+        work.key.protocol == u32::from(ipv6::NEXT_FRAGMENT)
     }
 }
 
@@ -345,7 +358,7 @@ const EMPTY: Work = Work {
 
 /// Reads the ports, and the flags of TCP.
 #[inline(always)]
-fn ports<B: Bytes>(bytes: &B, mut work: Work) -> Result<Read, Verdict> {
+fn ports<B: Bytes>(bytes: &B, work: &mut Work) -> Result<Option<Program>, Verdict> {
     let l4 = work.l4 as usize;
     // A length that says more than the frame holds would send a lie to the real server.
     if !bytes.holds((work.l3 as usize).wrapping_add(work.ip_len as usize)) {
@@ -369,9 +382,9 @@ fn ports<B: Bytes>(bytes: &B, mut work: Work) -> Result<Read, Verdict> {
         work.key.client_port_be = header.source_be;
         work.key.virtual_port_be = header.destination_be;
     } else if work.key.protocol == u32::from(protocol::SCTP) {
-        return Ok((work, Some(Program::Sctp)));
+        return Ok(Some(Program::Sctp));
     } else {
-        return Ok((work, Some(Program::Related)));
+        return Ok(Some(Program::Related));
     }
-    Ok((work, None))
+    Ok(None)
 }

@@ -4,6 +4,7 @@ use abi::{
     AccessKey, Address, Affinity, AffinityKey, Answers, ClientKey, ClientLimits, Failure, Flow, FlowKey,
     Fragment, Load, Real, Reply, Service, ServiceKey, Settings, Slot,
 };
+use core::ops::Deref;
 use wire::Bytes;
 
 /// The tables. In the kernel these are BPF maps; a look-up that finds nothing is `None`, never an error.
@@ -96,8 +97,9 @@ pub trait Tables {
     fn put_affinity(&self, key: &AffinityKey, entry: &Affinity);
     /// A slot of a ring or a pool.
     fn slot(&self, index: u32) -> Option<Slot>;
-    /// A real server.
-    fn real(&self, index: u32) -> Option<Real>;
+    /// A real server. Read where it stands, if it can be: a known flow needs a few fields, each once, and a copy would be
+    /// written to the stack and read back.
+    fn real(&self, index: u32) -> Option<impl Deref<Target = Real>>;
     /// Its flows now.
     fn load(&self, index: u32) -> Load;
     /// Adds to its flows.

@@ -100,7 +100,14 @@ pub const fn next(rows: Rows, state: u8, flags: u8) -> u8 {
     (row.wrapping_shr((state as u32 & 15) << 2) & 15) as u8
 }
 
-/// The same while `secure_tcp` is in force. In ESTABLISHED and SYN_SENT it says the same as [`next`].
+/// Whether nothing happens but that time goes on, as with nearly every segment: in ESTABLISHED all rows leave an ACK alone.
+#[inline(always)]
+#[must_use]
+pub const fn stays(state: u8, flags: u8) -> bool {
+    state == ES as u8 && flags & (SYN | FIN | RST | ACK) == ACK
+}
+
+/// As [`next`] while `secure_tcp` is in force. In ESTABLISHED and SYN_SENT it says the same as [`next`].
 #[inline(always)]
 #[must_use]
 pub const fn next_secure(rows: Rows, state: u8, flags: u8) -> u8 {
@@ -208,6 +215,22 @@ mod tests {
         }
         assert_eq!(next_secure(Rows::Input, SA as u8, 0), CL as u8);
         assert_eq!(next_secure(Rows::InputOnly, SA as u8, SYN | FIN | RST), CL as u8);
+    }
+
+    #[test]
+    fn what_stays_is_what_every_row_leaves_in_established() {
+        for (state, flags) in
+            TcpState::ALL.into_iter().flat_map(|state| (0..=u8::MAX).map(move |it| (state, it)))
+        {
+            if !stays(state as u8, flags) {
+                continue;
+            }
+            for rows in [Rows::Input, Rows::Output, Rows::InputOnly] {
+                assert_eq!(next(rows, state as u8, flags), state as u8, "{rows:?}, {flags:#x}");
+                assert_eq!(next_secure(rows, state as u8, flags), state as u8, "{rows:?}, {flags:#x}");
+            }
+        }
+        assert!(stays(ES as u8, ACK), "else nothing was tested");
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn plan<B: Bytes, T: Tables>(bytes: &B, tables: &T, work: &Work) -> Result<(Real
         inner_len: work.ip_len as usize,
         inner_v4,
     };
-    Ok((real, outer))
+    Ok((*real, outer))
 }
 
 /// The class of the outer header (RFC 6040 section 4.1, normal mode as Linux has it): congestion met before the tunnel is

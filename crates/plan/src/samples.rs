@@ -13,6 +13,7 @@ use api::{
 use forward::tables::{Route, Scan};
 use proptest::prelude::*;
 use std::cell::Cell;
+use std::ops::Deref;
 
 /// Ring entries from (number, weight), newest first. Number n is 10.0.0.0 + n, port 80.
 pub(crate) fn entries(weights: &[(u32, u32)]) -> Vec<Entry> {
@@ -251,8 +252,8 @@ impl forward::Tables for Simulated {
     fn slot(&self, index: u32) -> Option<Slot> {
         self.tables.slots.get(&index).copied()
     }
-    fn real(&self, index: u32) -> Option<Real> {
-        self.tables.reals.get(&index).copied()
+    fn real(&self, index: u32) -> Option<impl Deref<Target = Real>> {
+        self.tables.reals.get(&index)
     }
     fn load(&self, _: u32) -> Load {
         Load::default()

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use abi::{
     ACCESS_SERVICE_BITS, AccessKey, Address, Affinity, AffinityKey, Answers, Call, ClientKey, ClientLimits,
@@ -434,8 +435,8 @@ impl Tables for MemoryTables {
         self.slots.get(index as usize).copied()
     }
 
-    fn real(&self, index: u32) -> Option<Real> {
-        self.reals.get(index as usize).copied()
+    fn real(&self, index: u32) -> Option<impl Deref<Target = Real>> {
+        self.reals.get(index as usize)
     }
 
     fn load(&self, index: u32) -> Load {

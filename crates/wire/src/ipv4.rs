@@ -140,7 +140,13 @@ enum Word {
 /// [`Short`] when the frame ends inside the header.
 #[inline(always)]
 pub fn decrement_ttl<B: Bytes>(bytes: &mut B, offset: usize) -> Result<(), Short> {
-    decrement_ttl_and(bytes, offset, Change::NONE)
+    let at = offset.wrapping_add(TTL_OFFSET);
+    let [ttl, protocol, a, b] = bytes.get::<4>(at)?;
+    // RFC 1624 for this one change: the field becomes one more in its upper byte, and a carry comes back in. One is added to
+    // the sum before the carry is taken, so that 0xffff becomes 0, which is the form that equation 3 gives.
+    let sum = u32::from(u16::from_ne_bytes([a, b])).wrapping_add(u32::from(u16::from_ne_bytes([1, 0])));
+    let [a, b] = (sum.wrapping_add(sum.wrapping_add(1) >> 16) as u16).to_ne_bytes();
+    bytes.put(at, [ttl.wrapping_sub(1), protocol, a, b])
 }
 
 /// The same, and the checksum is mended for another change of the header too.

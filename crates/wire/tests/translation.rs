@@ -164,3 +164,18 @@ fn a_udp_checksum_that_comes_to_zero_is_sent_as_all_ones() {
     tcp::mend_udp_checksum(&mut packet, 0, change).expect("room");
     assert_eq!(packet.0[6..], [0xff, 0xff]);
 }
+
+#[test]
+fn one_hop_less_is_what_the_general_change_gives() {
+    for checksum in 0..=u16::MAX {
+        for ttl in [2, 64, 255] {
+            let [a, b] = checksum.to_be_bytes();
+            let mut short = Packet(vec![0; 20]);
+            short.0[8..12].copy_from_slice(&[ttl, 6, a, b]);
+            let mut general = Packet(short.0.clone());
+            ipv4::decrement_ttl(&mut short, 0).expect("room");
+            ipv4::decrement_ttl_and(&mut general, 0, Change::NONE).expect("room");
+            assert_eq!(short.0, general.0, "checksum {checksum:#x}, ttl {ttl}");
+        }
+    }
+}

@@ -25,6 +25,9 @@
 //! | `GET /v1/events?after=N` | | [`Events`] |
 //! | `POST /v1/capture` | [`CaptureRequest`] | a file in the pcapng format, written while packets come |
 //! | `POST /v1/capture/end` | | whether one ran: true or false |
+//! | `GET /v1/sync` | | [`SyncDaemons`] |
+//! | `POST /v1/sync/start` | [`SyncDaemon`] | `null` |
+//! | `POST /v1/sync/stop` | [`SyncStop`] | `null` |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`] |
 #![forbid(unsafe_code)]
 
@@ -42,6 +45,7 @@ mod read_change;
 mod refusal;
 mod service;
 mod setting;
+mod sync;
 mod view;
 
 pub use admission::Admission;
@@ -67,6 +71,7 @@ pub use service::{
     Forwarding, Persistence, RealId, RealSpec, SchedulerFlags, ServiceId, ServiceSpec, Tunnel, TunnelChecksum,
 };
 pub use setting::{MEANINGLESS, SETTINGS, Setting, SettingView, SettingsView};
+pub use sync::{SyncCounts, SyncDaemon, SyncDaemons, SyncRole, SyncStop, SyncView};
 pub use view::{
     ConfiguredStatus, Connection, Connections, Counters, ExplainRequest, Explanation, HealthStatus,
     InterfaceStatus, RealView, ServiceView, Services, Status, TrafficStatus, VerdictCount, Verdicts,

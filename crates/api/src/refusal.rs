@@ -41,6 +41,12 @@ pub enum RefusalKind {
     Unsupported,
     /// A configured limit is reached (ENOMEM).
     Limit,
+    /// A daemon of this role runs (EEXIST on a daemon).
+    DaemonRuns,
+    /// No daemon of this role runs (ESRCH on a daemon).
+    NoSuchDaemon,
+    /// There is no interface of this name (ENODEV).
+    NoSuchInterface,
     /// An earlier change of the same atomic list was refused.
     Aborted,
     /// The kernel refused; the director's log has the cause chain.

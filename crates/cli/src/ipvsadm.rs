@@ -4,7 +4,10 @@
 //! Unlike the classic tool it needs the director only once there is something to ask: usage errors, help and
 //! version come without one.
 
-use api::{Change, Changes, Connection, Connections, Outcomes, Protocol, Refusal, Services};
+use api::{
+    Change, Changes, Connection, Connections, Outcomes, Protocol, Refusal, RefusalKind, Services, SyncDaemon, SyncDaemons,
+    SyncRole, SyncStop,
+};
 use ipvsadm::{Daemon, DaemonRefusal, DaemonRole, Director, Names, Output, Unreachable};
 use runtime::Chain;
 use runtime::control::{Client, ControlError, SOCKET_VARIABLE};
@@ -169,17 +172,71 @@ impl Director for Remote {
     }
 
     fn daemons(&mut self) -> Result<Vec<Daemon>, Unreachable> {
-        // This release's director has no synchronisation, so none can run.
-        Ok(Vec::new())
+        let all: SyncDaemons = self.client.get("/v1/sync").map_err(unreachable)?;
+        Ok(all.daemons.into_iter().map(|view| shown(view.daemon)).collect())
     }
 
-    fn start_daemon(&mut self, _daemon: &Daemon) -> Result<Option<DaemonRefusal>, Unreachable> {
-        let text = "Connection synchronisation is not in this release of sluice";
-        Ok(Some(DaemonRefusal::Other(text.to_owned())))
+    fn start_daemon(&mut self, daemon: &Daemon) -> Result<Option<DaemonRefusal>, Unreachable> {
+        self.daemon_request("/v1/sync/start", &wished(daemon))
     }
 
-    fn stop_daemon(&mut self, _role: DaemonRole) -> Result<Option<DaemonRefusal>, Unreachable> {
-        Ok(Some(DaemonRefusal::NotRunning))
+    fn stop_daemon(&mut self, role: DaemonRole) -> Result<Option<DaemonRefusal>, Unreachable> {
+        self.daemon_request("/v1/sync/stop", &SyncStop { role: sync_role(role) })
+    }
+}
+
+impl Remote {
+    fn daemon_request(
+        &self,
+        path: &str,
+        request: &(impl serde::Serialize + Sync),
+    ) -> Result<Option<DaemonRefusal>, Unreachable> {
+        match self.client.post::<_, ()>(path, request) {
+            Ok(()) => Ok(None),
+            Err(ControlError::Refused(refusal)) => Ok(Some(match refusal.kind {
+                RefusalKind::DaemonRuns => DaemonRefusal::AlreadyRuns,
+                RefusalKind::NoSuchDaemon => DaemonRefusal::NotRunning,
+                RefusalKind::NoSuchInterface => DaemonRefusal::NoSuchInterface,
+                _ => DaemonRefusal::Other(refusal.message),
+            })),
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+}
+
+fn sync_role(role: DaemonRole) -> SyncRole {
+    match role {
+        DaemonRole::Master => SyncRole::Master,
+        DaemonRole::Backup => SyncRole::Backup,
+    }
+}
+
+/// A daemon as the director is asked for it: what is 0 on the command line it chooses.
+fn wished(daemon: &Daemon) -> SyncDaemon {
+    SyncDaemon {
+        role: sync_role(daemon.role),
+        interface: daemon.interface.clone(),
+        syncid: daemon.syncid,
+        maxlen: Some(daemon.maxlen).filter(|it| *it != 0),
+        group: daemon.group,
+        port: Some(daemon.port).filter(|it| *it != 0),
+        ttl: Some(daemon.ttl).filter(|it| *it != 0),
+    }
+}
+
+/// A daemon as it is listed.
+fn shown(daemon: SyncDaemon) -> Daemon {
+    Daemon {
+        role: match daemon.role {
+            SyncRole::Master => DaemonRole::Master,
+            SyncRole::Backup => DaemonRole::Backup,
+        },
+        interface: daemon.interface,
+        syncid: daemon.syncid,
+        maxlen: daemon.maxlen.unwrap_or_default(),
+        group: daemon.group,
+        port: daemon.port.unwrap_or_default(),
+        ttl: daemon.ttl.unwrap_or_default(),
     }
 }
 

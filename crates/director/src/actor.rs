@@ -11,6 +11,7 @@ use crate::passive::Seen;
 use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
+use crate::sync::Sync;
 use crate::tables;
 use crate::trace::{Took, Traces};
 use crate::trial::Trial;
@@ -96,6 +97,7 @@ pub(crate) struct Director {
     /// How long the parts of the last change took.
     pub(crate) took: Took,
     pub(crate) capture: Arc<Switch>,
+    pub(crate) sync: Sync,
     state: StateFile,
     /// Next hops of a former daemon that nobody has confirmed yet.
     inherited: BTreeSet<IpAddr>,
@@ -124,6 +126,7 @@ impl Director {
             datapath,
             watched: Watched::of(&declared),
             capture: Arc::default(),
+            sync: Sync::in_directory(state.directory()),
             traces: Traces::default(),
             took: Took::default(),
             declared,

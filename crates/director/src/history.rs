@@ -116,7 +116,8 @@ impl HistoryFiles {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+/// Reads a file; `None` when there is none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -127,7 +128,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
 }
 
 /// Replaces a file; after a crash there is the old one or the new one.
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
     let text = serde_json::to_vec(value)
         .map_err(|source| StateError::Malformed { path: path.to_owned(), source })?;
     let next = path.with_extension("json.next");

@@ -40,6 +40,9 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/capture", post(capture))
         .route("/v1/capture/end", post(end_capture))
+        .route("/v1/sync", get(sync_daemons))
+        .route("/v1/sync/start", post(start_sync))
+        .route("/v1/sync/stop", post(stop_sync))
         .route("/v1/explain", post(explain))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -91,6 +94,20 @@ async fn ask<T: Serialize>(
 
 async fn marks(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Marks).await
+}
+
+async fn sync_daemons(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::SyncDaemons).await
+}
+
+async fn start_sync(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let ready = crate::sync::prepare(parse(&body)?, mailbox.clone()).await?;
+    ask(&mailbox, |reply| Request::SyncStart(Box::new(ready), reply)).await
+}
+
+async fn stop_sync(State(mailbox): State<Mailbox>, body: Bytes) -> Result<Response, Refused> {
+    let api::SyncStop { role } = parse(&body)?;
+    ask(&mailbox, |reply| Request::SyncStop(role, reply)).await
 }
 
 async fn status(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {

@@ -15,6 +15,7 @@
 //! classic tool (`ipvsadm`).
 
 mod actor;
+mod announcing;
 mod apply;
 mod capture;
 mod clients;
@@ -38,6 +39,7 @@ mod passive;
 #[cfg(test)]
 mod persistence_tests;
 mod probing;
+mod received;
 mod recount;
 mod replies;
 mod run;
@@ -48,6 +50,7 @@ mod statistics;
 mod sweep;
 #[cfg(test)]
 mod sweep_cost;
+mod sync;
 mod tables;
 mod templates;
 mod trace;

@@ -1,11 +1,13 @@
 //! Messages from the control API to the owner of the director.
 
 use crate::capture::Claim;
+use crate::sync::Ready;
 use api::{
     Applied, ApplyRequest, CaptureRequest, Changes, Connections, Events, ExplainRequest, Explanation,
     FlowPage, FlowRequest, HealthView, History, Marks, Outcomes, Plan, Policies, Refusal, RefusalKind,
-    RollbackRequest, Services, SettingsView, Status, Verdicts,
+    RollbackRequest, Services, SettingsView, Status, SyncDaemons, SyncRole, Verdicts,
 };
+use connsync::Record;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,6 +46,11 @@ pub(crate) enum Request {
     CaptureStop(Reply<bool>),
     RealNames(BTreeSet<u32>, Reply<BTreeMap<u32, String>>),
     Explain(ExplainRequest, Reply<Explanation>),
+    SyncStart(Box<Ready>, Reply<()>),
+    SyncStop(SyncRole, Reply<()>),
+    SyncDaemons(Reply<SyncDaemons>),
+    /// What another director announces; nobody waits for an answer.
+    Synchronise(Vec<Record>),
 }
 
 /// The sending end.
@@ -62,11 +69,19 @@ impl Mailbox {
         self.0.is_closed()
     }
 
+    /// Says something. Waits only for room.
+    pub(crate) async fn tell(&self, request: Request) -> Result<(), Refusal> {
+        self.0.send(request).await.map_err(|_| ending())
+    }
+
     /// Asks and waits.
     pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Refusal> {
-        let ending = || Refusal::new(RefusalKind::Aborted, "the director is ending");
         let (reply, answer) = oneshot::channel();
         self.0.send(request(reply)).await.map_err(|_| ending())?;
         answer.await.map_err(|_| ending())?
     }
+}
+
+fn ending() -> Refusal {
+    Refusal::new(RefusalKind::Aborted, "the director is ending")
 }

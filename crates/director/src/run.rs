@@ -266,14 +266,14 @@ async fn serve(started: Started, listener: UnixListener, mut shutdown: Shutdown)
     let (mailbox, requests) = mailbox();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let _reports = AbortOnDrop(tokio::spawn(report(mailbox.clone())));
-    let api = tokio::spawn(serve_api(listener, mailbox, ended));
+    let api = tokio::spawn(serve_api(listener, mailbox.clone(), ended));
     let done = tokio::select! {
         signal = shutdown.wait() => {
             tracing::info!(signal, "ending; packets go on being balanced");
             runtime::notify::stopping();
             Ok(())
         }
-        done = own(started, requests) => done,
+        done = own(started, requests, mailbox) => done,
     };
     drop(end);
     match tokio::time::timeout(END_TIMEOUT, api).await {
@@ -296,8 +296,11 @@ async fn serve_api(
 }
 
 /// The one task that owns the director.
-async fn own(started: Started, mut requests: mpsc::Receiver<Request>) -> Result<(), Error> {
+async fn own(started: Started, mut requests: mpsc::Receiver<Request>, mailbox: Mailbox) -> Result<(), Error> {
     let Started { mut director, interfaces, neighbours, mut events } = started;
+    for daemon in director.sync.saved()? {
+        director.sync.resume(daemon, &mailbox);
+    }
     // A task of its own: waiting for the neighbour service here, while that waits for its events to be
     // taken here, would be for ever.
     let to_tell = Arc::new(News::default());
@@ -394,7 +397,8 @@ async fn tell_neighbours(neighbours: Neighbours, news: Arc<News>) {
 }
 
 /// A task that ends with its owner.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+#[derive(Debug)]
+pub(crate) struct AbortOnDrop(pub(crate) tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -465,6 +469,10 @@ fn handle(director: &mut Director, request: Request) {
         Request::CaptureEnd(reply) => drop(reply.send(director.end_capture())),
         Request::CaptureStop(reply) => drop(reply.send(Ok(director.stop_capture()))),
         Request::RealNames(indices, reply) => drop(reply.send(Ok(director.real_names(&indices)))),
+        Request::SyncStart(ready, reply) => drop(reply.send(director.start_sync(*ready))),
+        Request::SyncStop(role, reply) => drop(reply.send(director.stop_sync(role))),
+        Request::SyncDaemons(reply) => drop(reply.send(Ok(director.sync.view()))),
+        Request::Synchronise(records) => director.synchronise(&records, monotonic_coarse_ns()),
         Request::Explain(question, reply) => {
             drop(reply.send(director.explain(&question, monotonic_coarse_ns())));
         }

@@ -4,6 +4,7 @@
 //! An entry is read and removed while packets may revive it. So the removal returns what was removed, and a flow that
 //! was revived in between is put back.
 
+use crate::announcing::Announcing;
 use crate::clients::Clients;
 use crate::recount::Recount;
 use crate::replies;
@@ -54,6 +55,8 @@ pub(crate) struct Sweep {
     phase: Phase,
     counting: Found,
     last: Found,
+    /// While this director is a master of connection synchronisation.
+    pub(crate) announcing: Option<Announcing>,
 }
 
 /// What the caller does at the end of a pass.
@@ -84,6 +87,23 @@ impl Sweep {
             self.version = Some(version);
             self.controls.set_services(tables.services.values());
         }
+        if let Some(announcing) = &mut self.announcing {
+            announcing.begin(tables);
+        }
+        let done = self.go_on(maps, tables, now_ns, deleted);
+        if let Some(announcing) = &mut self.announcing {
+            announcing.flush();
+        }
+        done
+    }
+
+    fn go_on(
+        &mut self,
+        maps: &Maps,
+        tables: &Tables,
+        now_ns: u64,
+        deleted: impl Iterator<Item = u32>,
+    ) -> Result<Option<Pass>, TableError> {
         let mut looked_at = 0;
         while looked_at < SLICE_MAX {
             if self.phase == Phase::Embryonic && self.cursor == Cursor::Start {
@@ -178,6 +198,9 @@ impl Sweep {
 
     fn count(&mut self, at: &At<'_>, key: &FlowKey, flow: &Flow) {
         self.recount.count(flow);
+        if let (Phase::Established | Phase::Templates, Some(announcing)) = (self.phase, &mut self.announcing) {
+            announcing.see(at.tables, key, flow);
+        }
         match self.phase {
             Phase::Embryonic => self.counting.embryonic += 1,
             Phase::Established => self.counting.established += 1,
@@ -200,6 +223,9 @@ impl Sweep {
         deleted: impl Iterator<Item = u32>,
     ) -> Result<Pass, TableError> {
         self.last = std::mem::take(&mut self.counting);
+        if let Some(announcing) = &mut self.announcing {
+            announcing.end_of_pass();
+        }
         let idle = deleted.filter(|real| !self.recount.has_flows(*real)).collect();
         let reals = tables.reals.last_key_value().map_or(0, |(index, _)| index.saturating_add(1));
         let repairs = self.recount.finish(&maps.loads.get_range(0, reals)?);

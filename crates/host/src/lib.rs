@@ -8,6 +8,7 @@
 pub mod address;
 pub mod interface;
 pub mod mac;
+pub mod multicast;
 pub mod neighbours;
 pub mod netlink;
 pub mod netns;

@@ -34,6 +34,10 @@ pub fn refusal_text(change: &Change, refusal: &Refusal) -> String {
         RefusalKind::NoSuchReal => "No such destination",
         RefusalKind::NoSuchScheduler => "Scheduler or persistence engine not found",
         RefusalKind::OutOfRange => "Numerical result out of range",
+        // Of the daemons, which are started by a request of their own.
+        RefusalKind::DaemonRuns => "Daemon has already run",
+        RefusalKind::NoSuchDaemon => "No daemon is running",
+        RefusalKind::NoSuchInterface => "No such device",
         RefusalKind::Invalid => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
         // The classic texts ("Operation not supported with IPv6", "Memory allocation problem") would mislead.
         RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Aborted | RefusalKind::Kernel => {

@@ -8,7 +8,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use super::Finding;
 
 /// Every crate under `crates/` that has a tier. A crate depends only on crates of lower tiers.
-const TIERS: [(&str, u8); 16] = [
+const TIERS: [(&str, u8); 17] = [
     ("wire", 0),
     ("abi", 0),
     ("forward", 0),
@@ -18,6 +18,7 @@ const TIERS: [(&str, u8); 16] = [
     ("health", 1),
     ("cluster", 1),
     ("doctor", 1),
+    ("connsync", 1),
     ("kernel", 2),
     ("host", 2),
     ("probe", 2),

@@ -218,7 +218,12 @@ impl Drop for Daemon {
 /// Answers every byte on any number of connections. The thread ends with the namespace's listener: never, so it is left to
 /// the end of the process.
 pub fn serve_echo(netns: &NetNs) {
-    let listener = netns.run(|| TcpListener::bind(VIP)).expect("inside").expect("listen");
+    serve_echo_at(netns, VIP);
+}
+
+/// The same at another address.
+pub fn serve_echo_at(netns: &NetNs, at: &str) {
+    let listener = netns.run(|| TcpListener::bind(at)).expect("inside").expect("listen");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || {

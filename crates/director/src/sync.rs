@@ -1,0 +1,333 @@
+//! Connection synchronisation: the daemons that were asked for, their sockets and tasks.
+//!
+//! The sweep meets every flow and hands what is due to the master ([`crate::announcing`]); what a backup receives comes to the owner of
+//! the tables as a message ([`crate::received`]). What was asked for is kept on disk, so that a restarted director goes on.
+
+use crate::announcing::Announcing;
+use crate::history;
+use crate::messages::{Mailbox, Request};
+use crate::run::AbortOnDrop;
+use crate::state::StateError;
+use api::{Refusal, RefusalKind, SyncCounts, SyncDaemon, SyncDaemons, SyncRole, SyncView};
+use connsync::{DEFAULT_PORT, Writer, read};
+use host::multicast::Group;
+use host::netlink::Netlink;
+use host::interface::{Interface, InterfaceError};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+/// Group unless another one is asked for.
+const DEFAULT_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 81);
+/// What the headers before a message take of a packet.
+const HEADERS: (u32, u32) = (28, 48);
+/// Longest message of a master that was told none: an Ethernet frame's, whatever the interface carries.
+const ETHERNET_MTU: u32 = 1500;
+/// Shortest room that a backup makes when it is told one.
+const BACKUP_BYTES_MIN: u16 = 1024;
+/// Longest payload of UDP.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// Messages that wait to be sent. While they do, no more flows are announced: they are due again in the next pass.
+pub(crate) const QUEUE: usize = 1024;
+/// Messages sent at once, and the pause then: some 100,000 flows a second, which a backup keeps up with.
+const BURST: (usize, Duration) = (32, Duration::from_millis(10));
+/// Between two tries to start what could not be started yet.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a daemon has done.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) messages: AtomicU64,
+    pub(crate) records: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) unknown: AtomicU64,
+}
+
+/// Adds to a count that nobody orders by.
+pub(crate) fn count(place: &AtomicU64, more: usize) {
+    place.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+impl Counts {
+    fn view(&self) -> SyncCounts {
+        let of = |place: &AtomicU64| place.load(Ordering::Relaxed);
+        SyncCounts {
+            messages: of(&self.messages),
+            records: of(&self.records),
+            refused: of(&self.refused),
+            unknown: of(&self.unknown),
+        }
+    }
+}
+
+/// A daemon that was asked for.
+#[derive(Debug)]
+struct Asked {
+    daemon: SyncDaemon,
+    running: bool,
+    counts: Arc<Counts>,
+    /// Sends, receives, or waits until it can.
+    _task: AbortOnDrop,
+}
+
+/// The daemons that were asked for.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    path: PathBuf,
+    asked: Vec<Asked>,
+}
+
+/// A daemon with its socket, ready to run.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    daemon: SyncDaemon,
+    socket: UdpSocket,
+    mailbox: Mailbox,
+}
+
+impl Sync {
+    /// None yet; those that are asked for are kept in this directory.
+    pub(crate) fn in_directory(directory: &Path) -> Self {
+        Self { path: directory.join("sync.json"), asked: Vec::new() }
+    }
+
+    /// What was asked for before the director was restarted.
+    pub(crate) fn saved(&self) -> Result<Vec<SyncDaemon>, StateError> {
+        Ok(history::read(&self.path)?.unwrap_or_default())
+    }
+
+    /// Waits, in a task, until what was asked for before can run.
+    pub(crate) fn resume(&mut self, daemon: SyncDaemon, mailbox: &Mailbox) {
+        let wait = wait(daemon.clone(), mailbox.clone());
+        let task = AbortOnDrop(tokio::spawn(wait));
+        self.asked.push(Asked { daemon, running: false, counts: Arc::default(), _task: task });
+    }
+
+    /// Lets a daemon run. What announces flows, for a master.
+    pub(crate) fn start(&mut self, ready: Ready) -> Result<Option<Announcing>, Refusal> {
+        let role = ready.daemon.role;
+        if self.asked.iter().any(|asked| asked.daemon.role == role && asked.running) {
+            return Err(Refusal::new(RefusalKind::DaemonRuns, format!("a {} daemon runs already", name(role))));
+        }
+        let mut saved: Vec<SyncDaemon> = self.others(role);
+        saved.push(ready.daemon.clone());
+        history::write(&self.path, &saved).map_err(|error| unsaved(&error))?;
+        self.asked.retain(|asked| asked.daemon.role != role);
+        let counts = Arc::<Counts>::default();
+        let Ready { daemon, socket, mailbox } = ready;
+        let (task, announcing) = match role {
+            SyncRole::Master => {
+                let (queue, messages) = mpsc::channel(QUEUE);
+                let writer = Writer::new(daemon.syncid, daemon.maxlen.unwrap_or_default());
+                let announcing = Announcing::new(writer, queue, Arc::clone(&counts));
+                (tokio::spawn(send(socket, messages, Arc::clone(&counts))), Some(announcing))
+            }
+            SyncRole::Backup => {
+                (tokio::spawn(receive(socket, daemon.clone(), mailbox, Arc::clone(&counts))), None)
+            }
+        };
+        tracing::info!(role = name(role), interface = daemon.interface, syncid = daemon.syncid, "synchronising");
+        self.asked.push(Asked { daemon, running: true, counts, _task: AbortOnDrop(task) });
+        self.asked.sort_by_key(|asked| asked.daemon.role);
+        Ok(announcing)
+    }
+
+    /// Ends a daemon.
+    pub(crate) fn stop(&mut self, role: SyncRole) -> Result<(), Refusal> {
+        if !self.asked.iter().any(|asked| asked.daemon.role == role) {
+            return Err(Refusal::new(RefusalKind::NoSuchDaemon, format!("no {} daemon runs", name(role))));
+        }
+        history::write(&self.path, &self.others(role)).map_err(|error| unsaved(&error))?;
+        self.asked.retain(|asked| asked.daemon.role != role);
+        tracing::info!(role = name(role), "synchronising no more");
+        Ok(())
+    }
+
+    /// What each has done.
+    pub(crate) fn view(&self) -> SyncDaemons {
+        let view = |asked: &Asked| SyncView {
+            daemon: asked.daemon.clone(),
+            running: asked.running,
+            counts: asked.counts.view(),
+        };
+        SyncDaemons { daemons: self.asked.iter().map(view).collect() }
+    }
+
+    /// The counts of the backup, for what becomes of its records later.
+    pub(crate) fn backup_counts(&self) -> Option<&Counts> {
+        self.asked.iter().find(|asked| asked.daemon.role == SyncRole::Backup).map(|asked| &*asked.counts)
+    }
+
+    fn others(&self, role: SyncRole) -> Vec<SyncDaemon> {
+        self.asked.iter().map(|asked| asked.daemon.clone()).filter(|it| it.role != role).collect()
+    }
+}
+
+fn name(role: SyncRole) -> &'static str {
+    match role {
+        SyncRole::Master => "master",
+        SyncRole::Backup => "backup",
+    }
+}
+
+fn unsaved(error: &StateError) -> Refusal {
+    Refusal::new(RefusalKind::Kernel, format!("nothing was changed: {}", runtime::Chain(error)))
+}
+
+/// Makes the choices that were left open, and opens the socket.
+pub(crate) async fn prepare(mut daemon: SyncDaemon, mailbox: Mailbox) -> Result<Ready, Refusal> {
+    let invalid = |message: String| Refusal::new(RefusalKind::Invalid, message);
+    let group = *daemon.group.get_or_insert(DEFAULT_GROUP.into());
+    if !group.is_multicast() {
+        return Err(invalid(format!("{group} is no multicast group: 224.0.0.81 is the usual one")));
+    }
+    let port = *daemon.port.get_or_insert(DEFAULT_PORT);
+    let ttl = *daemon.ttl.get_or_insert(1);
+    let mtu = mtu_of(&daemon.interface).await?;
+    let longest = longest(&daemon, mtu);
+    daemon.maxlen = Some(longest);
+    let at = Group { interface: daemon.interface.clone(), address: group, port };
+    let socket = match daemon.role {
+        SyncRole::Master => at.sender(ttl),
+        SyncRole::Backup => at.receiver(),
+    };
+    let socket = socket.map_err(|error| {
+        let text = format!("no socket for {group} port {port} on {}: {error}", daemon.interface);
+        Refusal::new(RefusalKind::Kernel, text)
+    })?;
+    Ok(Ready { daemon, socket, mailbox })
+}
+
+async fn mtu_of(interface: &str) -> Result<u32, Refusal> {
+    let netlink = Netlink::open().map_err(|error| Refusal::new(RefusalKind::Kernel, error.to_string()))?;
+    let found = Interface::by_name(&netlink, interface).await;
+    found.map(|found| found.mtu).map_err(|error| {
+        let kind = match error {
+            InterfaceError::NoSuchName { .. } | InterfaceError::NoSuchIndex { .. } => RefusalKind::NoSuchInterface,
+            InterfaceError::Netlink(_) => RefusalKind::Kernel,
+        };
+        Refusal::new(kind, error.to_string())
+    })
+}
+
+/// Longest message in bytes [`ip_vs_sync.c`, `start_sync_thread`].
+fn longest(daemon: &SyncDaemon, mtu: u32) -> u16 {
+    let headers = if daemon.group.is_some_and(|group| group.is_ipv6()) { HEADERS.1 } else { HEADERS.0 };
+    let of_packet = |mtu: u32| u16::try_from((mtu - headers).min(DATAGRAM_BYTES_MAX as u32)).unwrap_or(u16::MAX);
+    match (daemon.role, daemon.maxlen.filter(|asked| *asked != 0)) {
+        (SyncRole::Master, None) => of_packet(ETHERNET_MTU),
+        (SyncRole::Master, Some(asked)) => asked,
+        (SyncRole::Backup, None) => of_packet(mtu.max(ETHERNET_MTU)),
+        (SyncRole::Backup, Some(asked)) => asked.max(BACKUP_BYTES_MIN),
+    }
+}
+
+/// Starts a daemon as soon as its interface is there.
+async fn wait(daemon: SyncDaemon, mailbox: Mailbox) {
+    let mut told = false;
+    while !mailbox.is_closed() {
+        match prepare(daemon.clone(), mailbox.clone()).await {
+            Ok(ready) => {
+                // Ends this task when it is taken: it has nothing more to do.
+                let _ = mailbox.ask(|reply| Request::SyncStart(Box::new(ready), reply)).await;
+                return;
+            }
+            Err(refusal) if !told => {
+                tracing::warn!(interface = daemon.interface, error = %refusal, "cannot synchronise yet");
+                told = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Sends what is announced.
+async fn send(socket: UdpSocket, mut messages: mpsc::Receiver<Vec<u8>>, counts: Arc<Counts>) {
+    let mut burst = Vec::new();
+    while messages.recv_many(&mut burst, BURST.0).await > 0 {
+        for message in burst.drain(..) {
+            match socket.send(&message).await {
+                Ok(_) => count(&counts.messages, 1),
+                Err(error) => {
+                    count(&counts.refused, 1);
+                    tracing::debug!(%error, "flows not announced");
+                }
+            }
+        }
+        tokio::time::sleep(BURST.1).await;
+    }
+}
+
+/// Receives what another director announces.
+async fn receive(socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, counts: Arc<Counts>) {
+    let mut buffer = vec![0; usize::from(daemon.maxlen.unwrap_or(u16::MAX))];
+    loop {
+        let length = match socket.recv(&mut buffer).await {
+            Ok(length) => length,
+            Err(error) => {
+                // An interface that goes down, and comes again.
+                tracing::debug!(%error, "nothing received");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        match read(buffer.get(..length).unwrap_or_default()) {
+            Ok(message) if daemon.syncid == 0 || message.syncid == daemon.syncid => {
+                count(&counts.messages, 1);
+                count(&counts.unknown, message.skipped);
+                if mailbox.tell(Request::Synchronise(message.records)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(_) => count(&counts.refused, 1),
+            Err(error) => {
+                count(&counts.refused, 1);
+                tracing::debug!(%error, "a message was refused");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    fn daemon(role: SyncRole, maxlen: Option<u16>, group: Option<IpAddr>) -> SyncDaemon {
+        SyncDaemon { role, interface: "eth0".to_owned(), syncid: 1, maxlen, group, port: None, ttl: None }
+    }
+
+    #[test]
+    fn messages_are_as_long_as_those_of_ipvs() {
+        let v6 = Some("ff02::81".parse().expect("an address"));
+        for (role, asked, group, mtu, expected) in [
+            (SyncRole::Master, None, None, 9000, 1472),
+            (SyncRole::Master, None, v6, 9000, 1452),
+            (SyncRole::Master, Some(600), None, 1500, 600),
+            (SyncRole::Backup, None, None, 1500, 1472),
+            (SyncRole::Backup, None, None, 9000, 8972),
+            (SyncRole::Backup, None, None, 576, 1472),
+            (SyncRole::Backup, None, None, 65_536, 65_507),
+            (SyncRole::Backup, Some(600), None, 1500, 1024),
+            (SyncRole::Backup, Some(0), None, 1500, 1472),
+        ] {
+            assert_eq!(longest(&daemon(role, asked, group), mtu), expected, "{role:?} {asked:?} {mtu}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_groups_and_interfaces_are_refused_with_the_reason() {
+        let (mailbox, _requests) = crate::messages::mailbox();
+        let group = Some([192, 0, 2, 1].into());
+        let refusal = prepare(daemon(SyncRole::Master, None, group), mailbox.clone()).await.expect_err("refused");
+        assert_eq!(refusal.message, "192.0.2.1 is no multicast group: 224.0.0.81 is the usual one");
+        let missing = SyncDaemon { interface: "sl-no-such".to_owned(), ..daemon(SyncRole::Backup, None, None) };
+        let refusal = prepare(missing, mailbox).await.expect_err("refused");
+        assert_eq!(refusal.kind, RefusalKind::NoSuchInterface);
+    }
+}

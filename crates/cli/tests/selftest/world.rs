@@ -9,6 +9,8 @@
 //!
 //! IPv6 beside it: fd00:10::/64 and fd00:172::/64 with the same last numbers. The VIP is local on the director.
 
+#![allow(dead_code, reason = "each test binary uses another part")]
+
 use host::Interface;
 use host::netlink::Netlink;
 use host::netns::Namespace;
@@ -31,7 +33,9 @@ pub struct World {
     pub client: Namespace,
     pub server: Namespace,
     server_name: String,
-    _run: Run,
+    pub director_space: Namespace,
+    pub director_name: String,
+    run: Run,
 }
 
 impl World {
@@ -42,11 +46,11 @@ impl World {
         for name in &names {
             command::ip(&format!("netns add {name}")).expect("a namespace");
         }
-        let [client, director, server_space] =
+        let [client, director_space, server_space] =
             [0, 1, 2].map(|at: usize| Namespace::open(&names[at]).expect("a namespace"));
-        link_up(&names, [&client, &director, &server_space]);
+        link_up(&names, [&client, &director_space, &server_space]);
         set(&client, "ipv4/conf/all/rp_filter=0");
-        set(&director, "ipv4/ip_forward=1 ipv6/conf/all/forwarding=1");
+        set(&director_space, "ipv4/ip_forward=1 ipv6/conf/all/forwarding=1");
         // As the self-test has it: only the director answers for the VIP.
         set(
             &server_space,
@@ -58,7 +62,7 @@ impl World {
         std::fs::create_dir_all(&pins).expect("a directory");
         mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), None::<&str>).expect("a bpffs");
         let socket = run.directory().join("director.sock");
-        let mut command = director.command(env!("CARGO_BIN_EXE_sluice"));
+        let mut command = director_space.command(env!("CARGO_BIN_EXE_sluice"));
         command.args(["director", "--interface", "veth10", "--interface", "veth12"]);
         command.arg("--socket").arg(&socket).arg("--pin").arg(pins.join("sluice"));
         command.arg("--state").arg(run.directory().join("state"));
@@ -74,8 +78,25 @@ impl World {
             assert!(ended.is_none() && Instant::now() < end, "{ended:?}: {}", director.log_tail());
             std::thread::sleep(Duration::from_millis(20));
         }
-        let server_name = names[2].clone();
-        Self { director, pins, socket, client, server: server_space, server_name, _run: run }
+        let [_, director_name, server_name] = names;
+        Self {
+            director,
+            pins,
+            socket,
+            client,
+            server: server_space,
+            server_name,
+            director_space,
+            director_name,
+            run,
+        }
+    }
+
+    /// Makes another namespace, which goes with the others.
+    pub fn new_namespace(&self, node: &str) -> String {
+        let name = self.run.namespace(node);
+        command::ip(&format!("netns add {name}")).expect("a namespace");
+        name
     }
 
     /// Runs `sluice` with these words against the director; what it prints.

@@ -36,6 +36,11 @@ pub(crate) enum Command {
     /// Count what became of packets, one line for each verdict.
     #[command(after_help = "Example:\n  sluice verdicts --json")]
     Verdicts(ShowArgs),
+    /// Show the daemons of connection synchronisation, which `ipvsadm --start-daemon` starts, and what they have done.
+    #[command(
+        after_help = "Example:\n  ipvsadm --start-daemon master --mcast-interface eth1\n  sluice sync --json"
+    )]
+    Sync(ShowArgs),
     /// Say which real server a flow would go to, and why.
     #[command(after_help = "Example:\n  sluice explain tcp 198.51.100.7:40000 192.0.2.10:80")]
     Explain(ExplainArgs),

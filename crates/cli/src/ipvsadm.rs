@@ -5,8 +5,8 @@
 //! version come without one.
 
 use api::{
-    Change, Changes, Connection, Connections, Outcomes, Protocol, Refusal, RefusalKind, Services, SyncDaemon, SyncDaemons,
-    SyncRole, SyncStop,
+    Change, Changes, Connection, Connections, Outcomes, Protocol, Refusal, RefusalKind, Services, SyncDaemon,
+    SyncDaemons, SyncRole, SyncStop,
 };
 use ipvsadm::{Daemon, DaemonRefusal, DaemonRole, Director, Names, Output, Unreachable};
 use runtime::Chain;

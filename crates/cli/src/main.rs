@@ -54,6 +54,7 @@ fn run(args: Args) -> ExitCode {
         Command::LabUdpEcho(options) => return lab::udp::main(&options),
         Command::Bench(options) => lab::bench::run(&options).map_err(Into::into),
         Command::Status(options) => show::status(&options).map_err(Into::into),
+        Command::Sync(options) => show::sync(&options).map_err(Into::into),
         Command::Verdicts(options) => show::verdicts(&options).map_err(Into::into),
         Command::Explain(options) => show::explain(&options).map_err(Into::into),
         Command::Flows(options) => flows::run(&options).map_err(Into::into),

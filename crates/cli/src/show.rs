@@ -2,11 +2,14 @@
 
 use crate::args::{ExplainArgs, SetArgs, ShowArgs};
 use crate::policy::change;
-use api::{Change, ExplainRequest, Explanation, SettingsView, Status, Verdicts};
+use api::{
+    Change, ExplainRequest, Explanation, SettingsView, Status, SyncDaemons, SyncRole, SyncView, Verdicts,
+};
 use runtime::control::{Client, ControlError};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 
 /// Something could not be shown.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,12 @@ pub(crate) fn status(args: &ShowArgs) -> Result<(), ShowError> {
 pub(crate) fn verdicts(args: &ShowArgs) -> Result<(), ShowError> {
     let verdicts: Verdicts = Client::new(&args.socket).get("/v1/verdicts").map_err(ShowError::Ask)?;
     print(args, &verdicts, verdicts_text)
+}
+
+/// `sluice sync`.
+pub(crate) fn sync(args: &ShowArgs) -> Result<(), ShowError> {
+    let daemons: SyncDaemons = Client::new(&args.socket).get("/v1/sync").map_err(ShowError::Ask)?;
+    print(args, &daemons, sync_text)
 }
 
 /// `sluice set`.
@@ -160,6 +169,34 @@ fn verdicts_text(verdicts: &Verdicts) -> String {
     let mut text = format!("{:<26} {:>14}  {}\n", "VERDICT", "PACKETS", "MEANING");
     for verdict in &verdicts.verdicts {
         let _ = writeln!(text, "{:<26} {:>14}  {}", verdict.name, verdict.packets, verdict.sentence);
+    }
+    text
+}
+
+fn sync_text(all: &SyncDaemons) -> String {
+    if all.daemons.is_empty() {
+        return "no daemon of connection synchronisation was started: see ipvsadm --start-daemon\n"
+            .to_owned();
+    }
+    let mut text = format!(
+        "{:<7} {:<15} {:<22} {:>6} {:<8} {:>10} {:>12} {:>9} {:>9}\n",
+        "ROLE", "INTERFACE", "GROUP", "SYNCID", "STATE", "MESSAGES", "FLOWS", "REFUSED", "UNKNOWN"
+    );
+    for SyncView { daemon, running, counts } in &all.daemons {
+        let role = match daemon.role {
+            SyncRole::Master => "master",
+            SyncRole::Backup => "backup",
+        };
+        let group = match (daemon.group, daemon.port) {
+            (Some(group), Some(port)) => SocketAddr::new(group, port).to_string(),
+            _ => "-".to_owned(),
+        };
+        let state = if *running { "runs" } else { "waits" };
+        let _ = writeln!(
+            text,
+            "{role:<7} {:<15} {group:<22} {:>6} {state:<8} {:>10} {:>12} {:>9} {:>9}",
+            daemon.interface, daemon.syncid, counts.messages, counts.records, counts.refused, counts.unknown
+        );
     }
     text
 }

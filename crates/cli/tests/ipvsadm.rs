@@ -2,7 +2,7 @@
 
 use api::{
     Change, Changes, Connection, Connections, Counters, Outcomes, RealView, Refusal, RefusalKind,
-    ServiceView, Services, Timeouts,
+    ServiceView, Services, SyncCounts, SyncDaemon, SyncDaemons, SyncStop, SyncView, Timeouts,
 };
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -65,6 +65,7 @@ struct State {
     requests: Vec<String>,
     /// Answers every change request with this, as a whole.
     refuse_all: Option<Refusal>,
+    daemons: Vec<SyncView>,
 }
 
 /// Serves a director for as long as the test runs.
@@ -112,10 +113,37 @@ fn answer(mut stream: UnixStream, state: &Mutex<State>) {
         },
         "GET /v1/connections" => ("200 OK", json(&page("192.0.2.1:1000", Some(77)))),
         "GET /v1/connections?cursor=77" => ("200 OK", json(&page("192.0.2.2:2000", None))),
+        "GET /v1/sync" => ("200 OK", json(&SyncDaemons { daemons: state.daemons.clone() })),
+        "POST /v1/sync/start" => start_daemon(&mut state.daemons, &body),
+        "POST /v1/sync/stop" => stop_daemon(&mut state.daemons, &body),
         other => panic!("unexpected request {other:?}"),
     };
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", text.len());
     stream.write_all((head + &text).as_bytes()).expect("the answer to be taken");
+}
+
+fn refused(kind: RefusalKind) -> (&'static str, String) {
+    ("400 Bad Request", json(&Refusal::new(kind, "for a test")))
+}
+
+fn start_daemon(daemons: &mut Vec<SyncView>, body: &[u8]) -> (&'static str, String) {
+    let daemon: SyncDaemon = serde_json::from_slice(body).expect("a daemon");
+    if daemon.interface != "lo" {
+        return refused(RefusalKind::NoSuchInterface);
+    }
+    if daemons.iter().any(|view| view.daemon.role == daemon.role) {
+        return refused(RefusalKind::DaemonRuns);
+    }
+    daemons.push(SyncView { daemon, running: true, counts: SyncCounts::default() });
+    daemons.sort_by_key(|view| view.daemon.role);
+    ("200 OK", "null".to_owned())
+}
+
+fn stop_daemon(daemons: &mut Vec<SyncView>, body: &[u8]) -> (&'static str, String) {
+    let SyncStop { role } = serde_json::from_slice(body).expect("a role");
+    let before = daemons.len();
+    daemons.retain(|view| view.daemon.role != role);
+    if daemons.len() == before { refused(RefusalKind::NoSuchDaemon) } else { ("200 OK", "null".to_owned()) }
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {
@@ -225,22 +253,29 @@ fn changes_and_listings() {
 }
 
 #[test]
-fn the_synchronisation_daemon_is_refused_with_a_sentence() {
+fn the_synchronisation_daemon_is_started_listed_and_stopped() {
     let place = Place::new();
     let state = serve(&place);
     let options = "--mcast-interface lo --syncid 3 --sync-maxlen 1400 --mcast-group 224.0.0.82 --mcast-port 8849 --mcast-ttl 2";
-    let text = "Connection synchronisation is not in this release of sluice\n";
-    for role in ["master", "backup"] {
-        check(&place.run("ipvsadm", &format!("--start-daemon {role} {options}"), ""), 255, "", text);
-        check(&place.run("ipvsadm", &format!("--stop-daemon {role}"), ""), 255, "", "No daemon is running\n");
-    }
     check(&place.run("ipvsadm", "-L --daemon", ""), 0, "", "");
+    for role in ["backup", "master"] {
+        check(&place.run("ipvsadm", &format!("--stop-daemon {role}"), ""), 255, "", "No daemon is running\n");
+        check(&place.run("ipvsadm", &format!("--start-daemon {role} {options}"), ""), 0, "", "");
+        let again = place.run("ipvsadm", &format!("--start-daemon {role} {options}"), "");
+        check(&again, 255, "", "Daemon has already run\n");
+    }
+    let line = |role| {
+        format!("{role} sync daemon (mcast=lo, syncid=3, maxlen=1400, group=224.0.0.82, port=8849, ttl=2)\n")
+    };
+    check(&place.run("ipvsadm", "-L --daemon", ""), 0, &[line("master"), line("backup")].concat(), "");
+    check(&place.run("ipvsadm", "--stop-daemon master", ""), 0, "", "");
+    check(&place.run("ipvsadm", "-L --daemon", ""), 0, &line("backup"), "");
+    let missing = place.run("ipvsadm", "--start-daemon master --mcast-interface sl-no-such", "");
+    check(&missing, 255, "", "No such device\n");
+    let before = state.lock().expect("the state").requests.len();
     let text = "illegal syncid specified\n";
     check(&place.run("ipvsadm", "--start-daemon master --syncid 256", ""), 2, "", text);
-    assert_eq!(
-        state.lock().expect("the state").requests.iter().filter(|it| it.starts_with("POST")).count(),
-        0
-    );
+    assert_eq!(state.lock().expect("the state").requests.len(), before, "nobody was asked");
 }
 
 #[test]

@@ -32,8 +32,11 @@ impl Kernel {
     fn new(world: &World) -> Self {
         let name = world.new_namespace("kernel");
         let space = Namespace::open(&name).expect("a namespace");
-        command::ip(&format!("link add veth13 netns {} type veth peer name veth31 netns {name}", world.director_name))
-            .expect("a link");
+        command::ip(&format!(
+            "link add veth13 netns {} type veth peer name veth31 netns {name}",
+            world.director_name
+        ))
+        .expect("a link");
         let batch = |name: &str, lines: &[&str]| {
             let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
             command::ip_batch(name, &lines).expect("lines of ip");
@@ -108,7 +111,8 @@ fn ipvs_takes_over_what_sluice_announces(world: &World, kernel: &Kernel) {
     world.sluice(&format!("ipvsadm -A -t {VIP} -s rr -p 300"));
     world.sluice(&format!("ipvsadm -a -t {VIP} -r {REAL} -g"));
     world.sluice("ipvsadm --start-daemon master --mcast-interface veth13 --syncid 5");
-    let shown = "master sync daemon (mcast=veth13, syncid=5, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n";
+    let shown =
+        "master sync daemon (mcast=veth13, syncid=5, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n";
     assert_eq!(world.sluice("ipvsadm -L --daemon"), shown);
     serve(&world.server, "0.0.0.0:8080");
     let stream = connect(&world.client, VIP);
@@ -139,8 +143,11 @@ fn sluice_takes_over_what_ipvs_announces(world: &World, kernel: &Kernel) {
     let stream = connect(&kernel.space, OTHER_VIP);
     let client = stream.local_addr().expect("an address").to_string();
     let list = || world.sluice("ipvsadm -Lcn");
-    let line =
-        wait_for_line("a connection in Sluice", list, &["TCP", "ESTABLISHED", &client, OTHER_VIP, OTHER_REAL]);
+    let line = wait_for_line(
+        "a connection in Sluice",
+        list,
+        &["TCP", "ESTABLISHED", &client, OTHER_VIP, OTHER_REAL],
+    );
     assert!((600..=900).contains(&expires_s(&line)), "{line}");
     let counted = || world.sluice("ipvsadm -Ln");
     let counted = wait_for_line("the real server", counted, &[&format!("-> {OTHER_REAL}")]);

@@ -190,7 +190,10 @@ mod tests {
         let received = flow(TcpState::Established, 1_000);
         announcer.told(&key(1), &received);
         assert!(!announce(&mut announcer, &key(1), &received));
-        assert!(announce(&mut announcer, &key(1), &flow(TcpState::Established, 1_800)), "its packets come here now");
+        assert!(
+            announce(&mut announcer, &key(1), &flow(TcpState::Established, 1_800)),
+            "its packets come here now"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! [`Message`] and [`Writer`] are the bytes on the wire [`ip_vs_sync.c`], versions 1 and, for reading only, 0. [`Announcer`] decides
 //! which flow is announced when. Pure: sockets, tables and the clock are elsewhere.
+#![forbid(unsafe_code)]
 
 mod announce;
 mod message;

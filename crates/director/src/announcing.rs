@@ -8,8 +8,8 @@ use abi::{
     METHOD_TUNNEL, REAL_LOCAL, Real, SERVICE_SIP, Settings, protocol,
 };
 use connsync::{
-    Announcer, Candidate, Ends, FLAG_INACTIVE, FLAG_MASQUERADE, FLAG_NO_OUTPUT, FLAG_TEMPLATE, METHOD_LOCAL, Record,
-    Writer,
+    Announcer, Candidate, Ends, FLAG_INACTIVE, FLAG_MASQUERADE, FLAG_NO_OUTPUT, FLAG_TEMPLATE, METHOD_LOCAL,
+    Record, Writer,
 };
 use forward::{sctp_state, tcp_state};
 use plan::Tables;

@@ -1,6 +1,6 @@
 //! What the director counts, in the text format of Prometheus (OpenMetrics 1.0).
 
-use api::{Counters, HealthView, Services, Standing, Status, Verdicts};
+use api::{Counters, HealthView, Services, Standing, Status, SyncDaemons, SyncRole, SyncView, Verdicts};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -57,12 +57,18 @@ struct OfResult {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRole {
+    role: &'static str,
+}
+
 /// All of it.
 pub(crate) fn render(
     status: &Status,
     services: &Services,
     health: &HealthView,
     verdicts: &Verdicts,
+    sync: &SyncDaemons,
     (sent, dropped): (u64, u64),
 ) -> String {
     let mut registry = Registry::with_prefix("sluice");
@@ -80,10 +86,38 @@ pub(crate) fn render(
     for (result, count) in [("sent", sent), ("dropped", dropped)] {
         spans.get_or_create(&OfResult { result }).inc_by(count);
     }
+    add_sync(&mut registry, sync);
     let mut text = String::new();
     // Writing to a String does not fail.
     let _ = text::encode(&mut text, &registry);
     text
+}
+
+fn add_sync(registry: &mut Registry, sync: &SyncDaemons) {
+    let running = Family::<OfRole, Gauge>::default();
+    let [messages, flows, refused, unknown] = [(); 4].map(|()| Family::<OfRole, Counter>::default());
+    registry.register(
+        "sync_running",
+        "Whether the daemon of connection synchronisation runs",
+        running.clone(),
+    );
+    registry.register("sync_messages", "Messages of connection synchronisation", messages.clone());
+    registry.register("sync_flows", "Flows and templates in them", flows.clone());
+    registry.register("sync_refused", "Messages not sent, or refused when they came", refused.clone());
+    registry.register("sync_unknown", "Flows that were not taken over", unknown.clone());
+    for SyncView { daemon, running: runs, counts } in &sync.daemons {
+        let role = OfRole {
+            role: match daemon.role {
+                SyncRole::Master => "master",
+                SyncRole::Backup => "backup",
+            },
+        };
+        running.get_or_create(&role).set((*runs).into());
+        messages.get_or_create(&role).inc_by(counts.messages);
+        flows.get_or_create(&role).inc_by(counts.records);
+        refused.get_or_create(&role).inc_by(counts.refused);
+        unknown.get_or_create(&role).inc_by(counts.unknown);
+    }
 }
 
 fn add_status(registry: &mut Registry, status: &Status) {

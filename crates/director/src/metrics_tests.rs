@@ -39,7 +39,12 @@ fn sample() -> String {
     };
     let verdict =
         VerdictCount { number: 1, name: "forward_new".to_owned(), sentence: String::new(), packets: 12 };
-    render(&status, &services, &health, &Verdicts { verdicts: vec![verdict] }, (2, 1))
+    let sync: SyncDaemons = serde_json::from_str(concat!(
+        r#"{"daemons":[{"daemon":{"role":"backup","interface":"eth1"},"running":true,"#,
+        r#""counts":{"messages":8,"records":300,"refused":1,"unknown":2}}]}"#
+    ))
+    .expect("daemons");
+    render(&status, &services, &health, &Verdicts { verdicts: vec![verdict] }, &sync, (2, 1))
 }
 
 #[test]
@@ -57,6 +62,7 @@ fn names_and_labels_are_as_documented() {
         "sluice_real_check_seconds{service=\"TCP 192.0.2.1:80\",real=\"10.0.0.1:80\"} 0.0015",
         "sluice_verdict_packets_total{verdict=\"forward_new\"} 12",
         "sluice_trace_spans_total{result=\"dropped\"} 1",
+        "sluice_sync_flows_total{role=\"backup\"} 300",
         "# EOF",
     ] {
         assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");

@@ -7,9 +7,9 @@ use crate::actor::{Director, log_error};
 use crate::convert::address;
 use crate::sync::{Ready, count};
 use abi::{
-    FLOW_ASSURED, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT, FLOW_TEMPLATE, FLOW_TRANSLATED, Flow, FlowKey,
-    Load, METHOD_MASQUERADE, REAL_AVAILABLE, REAL_LOCAL, REAL_TRANSLATE_SOURCE, Real, Reply, SCTP_STATES, Settings,
-    TcpState, protocol,
+    FLOW_ASSURED, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT, FLOW_TEMPLATE, FLOW_TRANSLATED, Flow,
+    FlowKey, Load, METHOD_MASQUERADE, REAL_AVAILABLE, REAL_LOCAL, REAL_TRANSLATE_SOURCE, Real, Reply,
+    SCTP_STATES, Settings, TcpState, protocol,
 };
 use api::{Family, Protocol, RealId, Refusal, ServiceId, SyncRole};
 use connsync::{FLAG_INACTIVE, FLAG_MASQUERADE, FLAG_METHOD, FLAG_TEMPLATE, Record};
@@ -159,7 +159,8 @@ impl Director {
         }
         let kept = before.filter(|before| before.real == index);
         let way = if is_translated { FLOW_TRANSLATED } else { FLOW_NO_OUTPUT };
-        let is_other_port = record.ends.real.port() == record.ends.vip.port() && real.port_be != key.virtual_port_be;
+        let is_other_port =
+            record.ends.real.port() == record.ends.vip.port() && real.port_be != key.virtual_port_be;
         let keeps_port = if is_other_port && real.port_be != 0 { FLOW_KEEPS_PORT } else { 0 };
         let opened_s = u32::try_from(now_ns / SECOND_NS).unwrap_or(u32::MAX);
         let fresh = Flow { real: index, flags: way | keeps_port, opened_s, ..Flow::default() };
@@ -167,7 +168,8 @@ impl Director {
         let flow = Flow {
             expires_ns: now_ns.saturating_add(timeout_ns),
             state: u8::try_from(record.state).unwrap_or_default(),
-            flags: base.flags & !(FLOW_INACTIVE | abi::FLOW_EMBRYONIC) | if is_inactive { FLOW_INACTIVE } else { 0 },
+            flags: base.flags & !(FLOW_INACTIVE | abi::FLOW_EMBRYONIC)
+                | if is_inactive { FLOW_INACTIVE } else { 0 },
             ..base
         };
         if flow.flags & FLOW_TRANSLATED != 0 {

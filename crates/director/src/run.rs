@@ -482,7 +482,14 @@ fn handle(director: &mut Director, request: Request) {
 fn metrics(director: &Director) -> Result<String, TableError> {
     let (services, verdicts) = (director.services()?, director.verdicts()?);
     let health = director.health_view();
-    Ok(crate::metrics::render(&director.status(), &services, &health, &verdicts, director.traces.counts()))
+    Ok(crate::metrics::render(
+        &director.status(),
+        &services,
+        &health,
+        &verdicts,
+        &director.sync.view(),
+        director.traces.counts(),
+    ))
 }
 
 pub(crate) fn unreadable(error: TableError) -> Refusal {

@@ -198,7 +198,8 @@ impl Sweep {
 
     fn count(&mut self, at: &At<'_>, key: &FlowKey, flow: &Flow) {
         self.recount.count(flow);
-        if let (Phase::Established | Phase::Templates, Some(announcing)) = (self.phase, &mut self.announcing) {
+        if let (Phase::Established | Phase::Templates, Some(announcing)) = (self.phase, &mut self.announcing)
+        {
             announcing.see(at.tables, key, flow);
         }
         match self.phase {

@@ -10,9 +10,9 @@ use crate::run::AbortOnDrop;
 use crate::state::StateError;
 use api::{Refusal, RefusalKind, SyncCounts, SyncDaemon, SyncDaemons, SyncRole, SyncView};
 use connsync::{DEFAULT_PORT, Writer, read};
+use host::interface::{Interface, InterfaceError};
 use host::multicast::Group;
 use host::netlink::Netlink;
-use host::interface::{Interface, InterfaceError};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +111,10 @@ impl Sync {
     pub(crate) fn start(&mut self, ready: Ready) -> Result<Option<Announcing>, Refusal> {
         let role = ready.daemon.role;
         if self.asked.iter().any(|asked| asked.daemon.role == role && asked.running) {
-            return Err(Refusal::new(RefusalKind::DaemonRuns, format!("a {} daemon runs already", name(role))));
+            return Err(Refusal::new(
+                RefusalKind::DaemonRuns,
+                format!("a {} daemon runs already", name(role)),
+            ));
         }
         let mut saved: Vec<SyncDaemon> = self.others(role);
         saved.push(ready.daemon.clone());
@@ -130,7 +133,12 @@ impl Sync {
                 (tokio::spawn(receive(socket, daemon.clone(), mailbox, Arc::clone(&counts))), None)
             }
         };
-        tracing::info!(role = name(role), interface = daemon.interface, syncid = daemon.syncid, "synchronising");
+        tracing::info!(
+            role = name(role),
+            interface = daemon.interface,
+            syncid = daemon.syncid,
+            "synchronising"
+        );
         self.asked.push(Asked { daemon, running: true, counts, _task: AbortOnDrop(task) });
         self.asked.sort_by_key(|asked| asked.daemon.role);
         Ok(announcing)
@@ -207,7 +215,9 @@ async fn mtu_of(interface: &str) -> Result<u32, Refusal> {
     let found = Interface::by_name(&netlink, interface).await;
     found.map(|found| found.mtu).map_err(|error| {
         let kind = match error {
-            InterfaceError::NoSuchName { .. } | InterfaceError::NoSuchIndex { .. } => RefusalKind::NoSuchInterface,
+            InterfaceError::NoSuchName { .. } | InterfaceError::NoSuchIndex { .. } => {
+                RefusalKind::NoSuchInterface
+            }
             InterfaceError::Netlink(_) => RefusalKind::Kernel,
         };
         Refusal::new(kind, error.to_string())
@@ -217,7 +227,8 @@ async fn mtu_of(interface: &str) -> Result<u32, Refusal> {
 /// Longest message in bytes [`ip_vs_sync.c`, `start_sync_thread`].
 fn longest(daemon: &SyncDaemon, mtu: u32) -> u16 {
     let headers = if daemon.group.is_some_and(|group| group.is_ipv6()) { HEADERS.1 } else { HEADERS.0 };
-    let of_packet = |mtu: u32| u16::try_from((mtu - headers).min(DATAGRAM_BYTES_MAX as u32)).unwrap_or(u16::MAX);
+    let of_packet =
+        |mtu: u32| u16::try_from((mtu - headers).min(DATAGRAM_BYTES_MAX as u32)).unwrap_or(u16::MAX);
     match (daemon.role, daemon.maxlen.filter(|asked| *asked != 0)) {
         (SyncRole::Master, None) => of_packet(ETHERNET_MTU),
         (SyncRole::Master, Some(asked)) => asked,
@@ -266,7 +277,11 @@ async fn send(socket: UdpSocket, mut messages: mpsc::Receiver<Vec<u8>>, counts: 
 /// Receives what another director announces.
 async fn receive(socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, counts: Arc<Counts>) {
     let mut buffer = vec![0; usize::from(daemon.maxlen.unwrap_or(u16::MAX))];
-    loop {
+    for number in (0..BURST.0).cycle() {
+        // A stranger who floods the group has no more of the director than a master.
+        if number == 0 {
+            tokio::time::sleep(BURST.1).await;
+        }
         let length = match socket.recv(&mut buffer).await {
             Ok(length) => length,
             Err(error) => {
@@ -324,9 +339,11 @@ mod tests {
     async fn wrong_groups_and_interfaces_are_refused_with_the_reason() {
         let (mailbox, _requests) = crate::messages::mailbox();
         let group = Some([192, 0, 2, 1].into());
-        let refusal = prepare(daemon(SyncRole::Master, None, group), mailbox.clone()).await.expect_err("refused");
+        let refusal =
+            prepare(daemon(SyncRole::Master, None, group), mailbox.clone()).await.expect_err("refused");
         assert_eq!(refusal.message, "192.0.2.1 is no multicast group: 224.0.0.81 is the usual one");
-        let missing = SyncDaemon { interface: "sl-no-such".to_owned(), ..daemon(SyncRole::Backup, None, None) };
+        let missing =
+            SyncDaemon { interface: "sl-no-such".to_owned(), ..daemon(SyncRole::Backup, None, None) };
         let refusal = prepare(missing, mailbox).await.expect_err("refused");
         assert_eq!(refusal.kind, RefusalKind::NoSuchInterface);
     }

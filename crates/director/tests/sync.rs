@@ -9,7 +9,9 @@ use api::{
 use runtime::control::{Client, ControlError};
 use std::net::TcpStream;
 use std::process::Command;
-use support::{Daemon, Lab, add_service, connect, echo, real, real_spec, serve_echo_at, service, verdict, wait_for};
+use support::{
+    Daemon, Lab, add_service, connect, echo, real, real_spec, serve_echo_at, service, verdict, wait_for,
+};
 
 /// Number of the machine among the lab's servers that is the second director.
 const OTHER: usize = 2;
@@ -158,7 +160,10 @@ fn masqueraded_connections_outlive_their_director() {
         server.ip("addr del 192.0.2.10/32 dev lo").expect("no VIP");
     }
     for director in [&lab.director, &lab.servers[OTHER]] {
-        director.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("inside").expect("a router");
+        director
+            .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+            .expect("inside")
+            .expect("a router");
     }
     reply_by(2);
     let (mut first, other) = (lab.start(), start_other(&lab));

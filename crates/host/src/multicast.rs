@@ -67,7 +67,11 @@ impl Group {
 
     /// A socket of the group's family that knows no other interface.
     fn socket(&self) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(SocketAddr::new(self.address, 0)), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(
+            Domain::for_address(SocketAddr::new(self.address, 0)),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(self.interface.as_bytes()))?;
         Ok(socket)

@@ -8,7 +8,7 @@ use crate::trial::Look;
 use abi::Verdict;
 use api::{
     Applied, ApplyRequest, Change, Changes, EventKind, History, HistoryEntry, Pending, Plan, Refusal,
-    RefusalKind, RollbackRequest,
+    RefusalKind, RollbackRequest, Saved,
 };
 use cluster::{Cluster, Lines};
 use plan::{Model, describe, difference};
@@ -70,7 +70,12 @@ impl Director {
             model.apply(change)?;
         }
         let source = format!("rollback to {generation} ({})", record.entry.source);
-        let applied = self.install_wanted(Wanted { model, source, text: record.text, confirm_s: None })?;
+        // What was changed by hand has the names of the file before.
+        let text = match record.text {
+            Some(text) => Some(text),
+            None => self.history.file_at(generation).map_err(|error| unreadable(&error))?.map(|it| it.text),
+        };
+        let applied = self.install_wanted(Wanted { model, source, text, confirm_s: None })?;
         self.settle_pending();
         Ok(applied)
     }
@@ -89,6 +94,12 @@ impl Director {
         let entries = self.history.entries().map_err(|error| unreadable(&error))?;
         let pending = self.history.pending().map_err(|error| unreadable(&error))?;
         Ok(History { generation: self.generation, entries, pending })
+    }
+
+    /// What is declared, and the cluster file that it came from.
+    pub(crate) fn saved(&self) -> Result<Saved, Refusal> {
+        let file = self.history.file_at(self.generation).map_err(|error| unreadable(&error))?;
+        Ok(Saved { declared: self.declared.to_changes(), file })
     }
 
     /// Takes back what was not confirmed in time, or what made traffic much worse, with what was changed by hand since. To be
@@ -194,11 +205,12 @@ impl Director {
     fn record_and_install(&mut self, wanted: Wanted) -> Result<Applied, Refusal> {
         let changes = difference(&self.declared, &wanted.model);
         let plan = self.plan_of(&changes);
+        let unkept = |error: StateError| unreadable(&error);
         if changes.is_empty() {
+            self.keep_text(wanted).map_err(unkept)?;
             return Ok(Applied { generation: self.generation, plan, confirm_s: None });
         }
         let (back_to, generation) = (self.generation, self.generation + 1);
-        let unkept = |error: StateError| unreadable(&error);
         // What is now must be there to go back to, whoever made it.
         if self.history.get(back_to).map_err(unkept)?.is_none() {
             let entry = self.entry(back_to, "changes one by one".to_owned(), &self.declared);
@@ -245,6 +257,17 @@ impl Director {
         let cause = format!("{} was applied", wanted.source);
         self.events.add(EventKind::Generation { generation: self.generation }, cause);
         Ok(Applied { generation: self.generation, plan, confirm_s: wanted.confirm_s.map(u64::from) })
+    }
+
+    /// Another file for the present configuration: new names, templates or comments, which `sluice save` gives back.
+    fn keep_text(&self, wanted: Wanted) -> Result<(), StateError> {
+        let known = self.history.file_at(self.generation)?;
+        if wanted.text.is_none() || known.is_some_and(|it| Some(it.text) == wanted.text) {
+            return Ok(());
+        }
+        let entry = self.entry(self.generation, wanted.source, &wanted.model);
+        let configuration = self.declared.to_changes();
+        self.history.add(&Record { entry, configuration, text: wanted.text })
     }
 
     fn entry(&self, generation: u64, source: String, model: &Model) -> HistoryEntry {

@@ -4,7 +4,7 @@
 //! between) is removed at the next start, so the history never tells of what was not.
 
 use crate::state::StateError;
-use api::{Changes, HistoryEntry, Pending};
+use api::{AppliedFile, Changes, HistoryEntry, Pending};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -70,6 +70,16 @@ impl HistoryFiles {
     /// One record.
     pub(crate) fn get(&self, generation: u64) -> Result<Option<Record>, StateError> {
         read(&self.path(generation))
+    }
+
+    /// The cluster file that a configuration of this number came from, or is the last one before it.
+    pub(crate) fn file_at(&self, generation: u64) -> Result<Option<AppliedFile>, StateError> {
+        for number in self.numbers()?.into_iter().rev().filter(|number| *number <= generation) {
+            if let Some(Record { entry, text: Some(text), .. }) = self.get(number)? {
+                return Ok(Some(AppliedFile { generation: number, source: entry.source, text }));
+            }
+        }
+        Ok(None)
     }
 
     /// All of them, oldest first, without their contents.

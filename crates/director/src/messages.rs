@@ -4,7 +4,7 @@ use crate::capture::Claim;
 use api::{
     Applied, ApplyRequest, CaptureRequest, Changes, Connections, Events, ExplainRequest, Explanation,
     FlowPage, FlowRequest, HealthView, History, Marks, Outcomes, Plan, Policies, Refusal, RefusalKind,
-    RollbackRequest, Services, SettingsView, Status, Verdicts,
+    RollbackRequest, Saved, Services, SettingsView, Status, Verdicts,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +32,7 @@ pub(crate) enum Request {
     Health(Reply<HealthView>),
     Metrics(Reply<String>),
     Declared(Reply<Changes>),
+    Saved(Reply<Saved>),
     Plan(ApplyRequest, Reply<Plan>),
     Apply(ApplyRequest, Reply<Applied>),
     RollBack(RollbackRequest, Reply<Applied>),

@@ -456,6 +456,7 @@ fn handle(director: &mut Director, request: Request) {
         Request::Confirm(reply) => drop(reply.send(director.confirm())),
         Request::History(reply) => drop(reply.send(director.history_view())),
         Request::Declared(reply) => drop(reply.send(Ok(director.declared.to_changes()))),
+        Request::Saved(reply) => drop(reply.send(director.saved())),
         Request::Metrics(reply) => drop(reply.send(metrics(director).map_err(unreadable))),
         Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
         Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),

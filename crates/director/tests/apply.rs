@@ -3,8 +3,8 @@
 mod support;
 
 use api::{
-    Applied, ApplyRequest, Change, Changes, History, Outcomes, Plan, Protocol, RollbackRequest, ServiceId,
-    Services,
+    Applied, ApplyRequest, Change, Changes, History, Outcomes, Plan, Protocol, RollbackRequest, Saved,
+    ServiceId, Services,
 };
 use nix::sys::signal::Signal;
 use runtime::control::ControlError;
@@ -192,6 +192,60 @@ fn what_is_not_confirmed_is_taken_back_even_by_the_next_daemon() {
     let last = history.entries.last().expect("entries");
     assert!(last.source.starts_with("rollback to 4"), "{last:?}");
     assert_eq!(history.pending, None);
+}
+
+#[test]
+fn what_is_saved_is_the_file_that_was_applied_with_what_was_changed_since() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    let save = |daemon: &Daemon| {
+        let Saved { declared, file } = daemon.get("/v1/saved");
+        let mut model = plan::Model::new(plan::Options::default());
+        declared.changes.iter().for_each(|change| model.apply(change).expect("a change"));
+        cluster::save(&model, file.as_ref())
+    };
+    let is_whole = |daemon: &Daemon, text: &str| {
+        let plan: Plan = daemon.client.post("/v1/plan", &file(text)).expect("a plan");
+        assert_eq!(plan.lines, [], "{text}");
+    };
+    assert!(!save(&daemon).contains("[service."), "nothing is declared");
+    apply(&daemon, &file(OLD));
+    assert_eq!(save(&daemon), OLD);
+    // The same with other words is another file, though nothing changes.
+    let named = OLD.replace("web1", "fred");
+    assert_eq!(apply(&daemon, &file(&named)).generation, 1);
+    assert_eq!(save(&daemon), named);
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    daemon = lab.start();
+    assert_eq!(save(&daemon), named);
+
+    // As ipvsadm does it.
+    let (service, real) = (support::service(), support::real(0));
+    let spec = api::RealSpec { weight: 0, ..support::real_spec() };
+    assert_eq!(daemon.change(Change::EditReal { service, real, spec }).refusals, [None]);
+    let by_hand = save(&daemon);
+    is_whole(&daemon, &by_hand);
+    assert!(by_hand.starts_with("# Saved by sluice: configuration 1 (web.toml), "), "{by_hand}");
+    let servers = "[{ server = \"fred\", weight = 0, last_weight = 1 }]";
+    let text = named.replace("[\"fred\"]", servers);
+    assert!(by_hand.ends_with(&text), "{by_hand}");
+
+    // A rollback brings back the file too, or what there was of it.
+    apply(&daemon, &file(NEW));
+    assert_eq!(save(&daemon), NEW);
+    let back = |generation| {
+        let _: Applied =
+            daemon.client.post("/v1/rollback", &RollbackRequest { generation }).expect("a rollback");
+        save(&daemon)
+    };
+    let again = back(2);
+    assert!(again.ends_with(&text), "{again}");
+    is_whole(&daemon, &again);
+    assert_eq!(back(1), named);
 }
 
 /// Kills a process when it makes the nth of these system calls.

@@ -7,8 +7,8 @@ use crate::trace::{Attribute, Began, Span, Took};
 use crate::trial::Look;
 use abi::Verdict;
 use api::{
-    Applied, ApplyRequest, Change, Changes, EventKind, History, HistoryEntry, Pending, Plan, Refusal,
-    RefusalKind, RollbackRequest, Saved,
+    Applied, ApplyRequest, Change, Changes, History, HistoryEntry, Pending, Plan, Refusal, RefusalKind,
+    RollbackRequest, Saved,
 };
 use cluster::{Cluster, Lines};
 use plan::{Model, describe, difference};
@@ -23,6 +23,8 @@ struct Wanted {
     source: String,
     text: Option<String>,
     confirm_s: Option<u32>,
+    /// Why, if nobody asked for it.
+    why: Option<String>,
 }
 
 impl Director {
@@ -52,12 +54,16 @@ impl Director {
             return Err(Refusal::new(RefusalKind::Invalid, message));
         }
         let ApplyRequest { name, text, confirm_s, .. } = request;
-        self.install_wanted(Wanted { model: cluster.model, source: name, text: Some(text), confirm_s })
+        let text = Some(text);
+        self.install_wanted(Wanted { model: cluster.model, source: name, text, confirm_s, why: None })
     }
 
     /// Goes back to an earlier configuration, as a new one.
     pub(crate) fn roll_back(&mut self, request: RollbackRequest) -> Result<Applied, Refusal> {
-        let RollbackRequest { generation } = request;
+        self.go_back(request.generation, None)
+    }
+
+    fn go_back(&mut self, generation: u64, why: Option<String>) -> Result<Applied, Refusal> {
         let record = self.history.get(generation).map_err(|error| unreadable(&error))?;
         let Some(record) = record else {
             let message = format!(
@@ -75,7 +81,7 @@ impl Director {
             Some(text) => Some(text),
             None => self.history.file_at(generation).map_err(|error| unreadable(&error))?.map(|it| it.text),
         };
-        let applied = self.install_wanted(Wanted { model, source, text, confirm_s: None })?;
+        let applied = self.install_wanted(Wanted { model, source, text, confirm_s: None, why })?;
         self.settle_pending();
         Ok(applied)
     }
@@ -123,12 +129,9 @@ impl Director {
             worse
         };
         let Some(why) = why else { return };
-        match self.roll_back(RollbackRequest { generation: pending.back_to }) {
-            Ok(_) => {
-                let cause = format!("configuration {} was taken back: {why}", pending.generation);
-                self.events.add(EventKind::Generation { generation: self.generation }, cause);
-            }
-            Err(error) => log_error("a configuration could not be taken back", &error),
+        let why = format!("configuration {} was taken back: {why}", pending.generation);
+        if let Err(error) = self.go_back(pending.back_to, Some(why)) {
+            log_error("a configuration could not be taken back", &error);
         }
     }
 
@@ -235,7 +238,11 @@ impl Director {
             self.history.set_pending(pending.as_ref()).map_err(unkept)?;
         }
         let look = self.look();
-        let outcomes = self.change(&Changes { atomic: true, changes });
+        let cause = match &wanted.why {
+            Some(why) => format!("{}, {why}", wanted.source),
+            None => format!("{} was applied", wanted.source),
+        };
+        let outcomes = self.change_because(&Changes { atomic: true, changes }, Some(&cause));
         if let Some(refusal) =
             outcomes.refusals.into_iter().flatten().find(|it| it.kind != RefusalKind::Aborted)
         {
@@ -254,8 +261,6 @@ impl Director {
         } else if former.is_some() {
             self.settle_pending();
         }
-        let cause = format!("{} was applied", wanted.source);
-        self.events.add(EventKind::Generation { generation: self.generation }, cause);
         Ok(Applied { generation: self.generation, plan, confirm_s: wanted.confirm_s.map(u64::from) })
     }
 

@@ -3,8 +3,8 @@
 mod support;
 
 use api::{
-    Applied, ApplyRequest, Change, Changes, History, Outcomes, Plan, Protocol, RollbackRequest, Saved,
-    ServiceId, Services,
+    Applied, ApplyRequest, Change, Changes, EventKind, Events, History, Outcomes, Plan, Protocol,
+    RollbackRequest, Saved, ServiceId, Services,
 };
 use nix::sys::signal::Signal;
 use runtime::control::ControlError;
@@ -121,6 +121,20 @@ fn a_file_is_planned_applied_and_taken_back() {
     let back: Applied =
         daemon.client.post("/v1/rollback", &RollbackRequest { generation: 1 }).expect("a rollback");
     assert_eq!((back.generation, balanced(&daemon).len()), (3, 1));
+    // One event for each, with what it came from.
+    let events: Events = daemon.get("/v1/events");
+    let of_generations = events.events.iter().filter_map(|it| match it.what {
+        EventKind::Generation { generation } => Some((generation, it.cause.as_str())),
+        _ => None,
+    });
+    assert_eq!(
+        of_generations.collect::<Vec<_>>(),
+        [
+            (1, "web.toml was applied"),
+            (2, "web.toml was applied"),
+            (3, "rollback to 1 (web.toml) was applied")
+        ]
+    );
     let lost = daemon.client.post::<_, Applied>("/v1/rollback", &RollbackRequest { generation: 77 });
     assert!(
         matches!(lost, Err(ControlError::Refused(refusal)) if refusal.message.contains("77 is not in the history"))
@@ -191,6 +205,17 @@ fn what_is_not_confirmed_is_taken_back_even_by_the_next_daemon() {
     let history: History = daemon.get("/v1/history");
     let last = history.entries.last().expect("entries");
     assert!(last.source.starts_with("rollback to 4"), "{last:?}");
+    let events: Events = daemon.get("/v1/events");
+    let causes: Vec<&str> = events
+        .events
+        .iter()
+        .filter(|it| matches!(it.what, EventKind::Generation { .. }))
+        .map(|it| it.cause.as_str())
+        .collect();
+    assert_eq!(
+        causes,
+        ["rollback to 4 (web.toml), configuration 5 was taken back: it was not confirmed in time"]
+    );
     assert_eq!(history.pending, None);
 }
 

@@ -151,8 +151,10 @@ impl Director {
         let services = director.model.services().filter_map(|(id, _)| director.layout.service_index(id));
         director.statistics = Statistics::of(services);
         let services: Vec<ServiceId> = director.declared.services().map(|(id, _)| *id).collect();
+        director.remember_who_is_out();
         director.declare_health(services);
         director.run_statistics()?;
+        director.resume_trial();
         Ok(director)
     }
 

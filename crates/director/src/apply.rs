@@ -1,7 +1,7 @@
 //! Whole configurations: what a cluster file would change, changing it, taking it back.
 
 use crate::actor::{Director, log_error};
-use crate::history::Record;
+use crate::history::{OnTrial, Record};
 use crate::state::StateError;
 use crate::trace::{Attribute, Began, Span, Took};
 use crate::trial::Look;
@@ -118,11 +118,18 @@ impl Director {
             0
         };
         let worse = self.trial.look(look, servers as u64);
-        let pending = match self.history.pending() {
-            Ok(Some(pending)) => pending,
+        let on_trial = match self.history.on_trial() {
+            Ok(Some(on_trial)) => on_trial,
             Ok(None) => return,
             Err(error) => return log_error("what is to be confirmed could not be read", &error),
         };
+        if let Some(baseline) = self.trial.to_keep(look)
+            && let Err(error) =
+                self.history.set_on_trial(Some(&OnTrial { baseline: Some(baseline), ..on_trial }))
+        {
+            log_error("what the next daemon would have to know of the trial could not be kept", &error);
+        }
+        let pending = on_trial.pending;
         let why = if epoch_ms() >= pending.deadline_ms {
             Some("it was not confirmed in time".to_owned())
         } else {
@@ -135,9 +142,21 @@ impl Director {
         }
     }
 
+    /// Goes on with what a former daemon tried.
+    pub(crate) fn resume_trial(&mut self) {
+        match self.history.on_trial() {
+            Ok(Some(OnTrial { baseline: Some(baseline), .. })) => {
+                let look = self.look();
+                self.trial.resume(baseline, look, self.adopted);
+            }
+            Ok(_) => {}
+            Err(error) => log_error("what is to be confirmed could not be read", &error),
+        }
+    }
+
     fn settle_pending(&mut self) {
         self.trial.end();
-        if let Err(error) = self.history.set_pending(None) {
+        if let Err(error) = self.history.set_on_trial(None) {
             log_error("what is to be confirmed could not be forgotten", &error);
         }
     }
@@ -223,21 +242,25 @@ impl Director {
         let entry = self.entry(generation, wanted.source.clone(), &wanted.model);
         let configuration = wanted.model.to_changes();
         self.history.add(&Record { entry, configuration, text: wanted.text }).map_err(unkept)?;
-        let former = self.history.pending().map_err(unkept)?;
-        let pending = match (wanted.confirm_s, former) {
-            (Some(seconds), former) => Some(Pending {
-                generation,
-                // What was never confirmed itself is nothing to go back to.
-                back_to: former.map_or(back_to, |it| it.back_to),
-                deadline_ms: epoch_ms() + u64::from(seconds) * 1000,
-                replaced_by: None,
-            }),
-            (None, former) => former.map(|it| Pending { replaced_by: Some(generation), ..it }),
+        let former = self.history.on_trial().map_err(unkept)?;
+        let baseline = self.trial.baseline(self.look());
+        let on_trial = match (wanted.confirm_s, former) {
+            (Some(seconds), former) => {
+                let pending = Pending {
+                    generation,
+                    // What was never confirmed itself is nothing to go back to.
+                    back_to: former.map_or(back_to, |it| it.pending.back_to),
+                    deadline_ms: epoch_ms() + u64::from(seconds) * 1000,
+                    replaced_by: None,
+                };
+                Some(OnTrial { pending, baseline: Some(baseline) })
+            }
+            (None, former) => former
+                .map(|it| OnTrial { pending: Pending { replaced_by: Some(generation), ..it.pending }, ..it }),
         };
-        if pending != former {
-            self.history.set_pending(pending.as_ref()).map_err(unkept)?;
+        if on_trial != former {
+            self.history.set_on_trial(on_trial.as_ref()).map_err(unkept)?;
         }
-        let look = self.look();
         let cause = match &wanted.why {
             Some(why) => format!("{}, {why}", wanted.source),
             None => format!("{} was applied", wanted.source),
@@ -247,7 +270,7 @@ impl Director {
             outcomes.refusals.into_iter().flatten().find(|it| it.kind != RefusalKind::Aborted)
         {
             if let Err(error) =
-                self.history.remove(generation).and_then(|()| self.history.set_pending(former.as_ref()))
+                self.history.remove(generation).and_then(|()| self.history.set_on_trial(former.as_ref()))
             {
                 log_error(
                     "the record of a configuration that was refused stays until the next start",
@@ -257,7 +280,7 @@ impl Director {
             return Err(refusal);
         }
         if wanted.confirm_s.is_some() {
-            self.trial.begin(look);
+            self.trial.begin(baseline);
         } else if former.is_some() {
             self.settle_pending();
         }

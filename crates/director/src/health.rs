@@ -6,7 +6,7 @@
 
 use crate::actor::{ActorError, Director, log_error};
 use abi::REAL_AVAILABLE;
-use api::{Change, HealthSpec, HealthView, RealHealth, RealId, RealSpec, ServiceId};
+use api::{Change, EventKind, HealthSpec, HealthView, RealHealth, RealId, RealSpec, ServiceId};
 use health::{Declared, DeclaredReal, Effect, Machine, Order, Outcome, ProbeId};
 use plan::{Layout, Model, Resolved, ServiceEntry, Tables};
 use probe::{Hop, NextHop};
@@ -21,12 +21,19 @@ pub(crate) struct Health {
     start: Instant,
     /// Services of which the packet path may not have what the machine thinks it has.
     doubtful: BTreeSet<ServiceId>,
+    /// Real servers that had no work when the daemon started, and of which nothing is known yet.
+    was_out: BTreeSet<(ServiceId, RealId)>,
 }
 
 impl Health {
     pub(crate) fn new() -> Self {
         let seed = runtime::random::random_u64().unwrap_or_default();
-        Self { machine: Machine::new(seed), start: Instant::now(), doubtful: BTreeSet::new() }
+        Self {
+            machine: Machine::new(seed),
+            start: Instant::now(),
+            doubtful: BTreeSet::new(),
+            was_out: BTreeSet::new(),
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -52,6 +59,22 @@ impl Director {
             log_error("a former fallback could not be taken out", &error);
         }
         self.obey_health();
+    }
+
+    /// Notes which real servers are out at the start. That they turn out to be down is what a former daemon knew.
+    pub(crate) fn remember_who_is_out(&mut self) {
+        let has_work = |service: &ServiceId, real: &RealId| {
+            let effective = self.model.service(service).and_then(|entry| entry.real(real));
+            effective.is_some_and(|it| it.spec.weight > 0)
+        };
+        let out = self
+            .declared
+            .services()
+            .filter(|(_, entry)| entry.has_health())
+            .flat_map(|(service, entry)| entry.reals().map(move |(real, _)| (*service, *real)))
+            .filter(|(service, real)| !has_work(service, real))
+            .collect();
+        self.health.was_out = out;
     }
 
     /// Takes out what the packet path has and nobody declares: a fallback that was replaced.
@@ -115,7 +138,12 @@ impl Director {
     /// Does what the machine asks for.
     pub(crate) fn obey_health(&mut self) {
         for happening in self.health.machine.take_happenings() {
-            self.events.add(happening.what, happening.cause);
+            match happening.what {
+                EventKind::Standing { service, real, .. } if self.health.was_out.remove(&(service, real)) => {
+                    self.events.add_known(happening.what, happening.cause);
+                }
+                what => self.events.add(what, happening.cause),
+            }
         }
         let effects = self.health.machine.take_effects();
         if effects.is_empty() {

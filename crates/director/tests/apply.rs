@@ -3,12 +3,13 @@
 mod support;
 
 use api::{
-    Applied, ApplyRequest, Change, Changes, EventKind, Events, History, Outcomes, Plan, Protocol,
-    RollbackRequest, Saved, ServiceId, Services,
+    Applied, ApplyRequest, Change, Changes, EventKind, Events, HealthView, History, Outcomes, Plan, Protocol,
+    RollbackRequest, Saved, ServiceId, Services, Standing,
 };
 use nix::sys::signal::Signal;
 use runtime::control::ControlError;
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use support::{Daemon, Lab, add_real, add_service, wait_for};
@@ -217,6 +218,77 @@ fn what_is_not_confirmed_is_taken_back_even_by_the_next_daemon() {
         ["rollback to 4 (web.toml), configuration 5 was taken back: it was not confirmed in time"]
     );
     assert_eq!(history.pending, None);
+}
+
+/// Lets so many clients try the VIP, who are all told that nobody serves.
+fn try_in_vain(lab: &Lab, attempts: usize) {
+    for _ in 0..attempts {
+        let tried = lab.client.run(|| {
+            TcpStream::connect_timeout(&support::VIP.parse().expect("an address"), support::PATIENCE)
+        });
+        let error = tried.expect("inside").expect_err("nobody serves");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_started_anew_goes_on_watching_what_was_not_confirmed() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    apply(&daemon, &file(OLD));
+    let nobody = OLD.replace("[\"web1\"]", "[{ server = \"web1\", weight = 0 }]");
+    apply(&daemon, &ApplyRequest { confirm_s: Some(3600), ..file(&nobody) });
+    // Too few to say anything, so that the first daemon does not take it back, and the second one needs them.
+    try_in_vain(&lab, 12);
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    daemon = lab.start();
+    let history: History = daemon.get("/v1/history");
+    assert_eq!(history.pending.map(|it| (it.generation, it.back_to)), Some((2, 1)));
+    try_in_vain(&lab, 12);
+    let cause = wait_for("the way back", || {
+        let events: Events = daemon.get("/v1/events");
+        let last = events.events.into_iter().find(|it| matches!(it.what, EventKind::Generation { .. }));
+        last.map(|it| it.cause)
+    });
+    let wanted = "rollback to 1 (web.toml), configuration 2 was taken back: 100 % of 24 attempts failed since it was applied, 0 % before";
+    assert_eq!(cause, wanted);
+    let history: History = daemon.get("/v1/history");
+    assert_eq!((history.generation, history.pending), (3, None));
+}
+
+#[test]
+fn servers_that_were_down_before_do_not_end_the_trial_of_a_daemon_that_is_started_anew() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(2);
+    let mut daemon = lab.start();
+    // Nobody listens at either of them.
+    let checked = NEW.replace("scheduler", "checks = \"open\"\nscheduler");
+    let checked = format!("{checked}\n[check.open]\ntype = \"tcp\"\ninterval = \"100ms\"\nfall = 1\n");
+    apply(&daemon, &file(&checked));
+    let down = |daemon: &Daemon| {
+        wait_for("servers that are down", || {
+            let view: HealthView = daemon.get("/v1/health");
+            let mut reals = view.services.iter().flat_map(|it| &it.reals);
+            reals.all(|it| it.standing == Standing::Down).then_some(())
+        });
+    };
+    down(&daemon);
+    let other = ApplyRequest { confirm_s: Some(3600), ..file(&checked.replace("wlc", "rr")) };
+    let applied = apply(&daemon, &other);
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    daemon = lab.start();
+    down(&daemon);
+    // It looks every two seconds.
+    std::thread::sleep(Duration::from_secs(5));
+    let history: History = daemon.get("/v1/history");
+    assert_eq!(history.pending.map(|it| it.generation), Some(applied.generation));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 //!
 //! Synchronous: each call is a bounded number of system calls. The loop that feeds it is in `run`.
 
+use crate::at_start::effective_at_start;
 use crate::capture::Switch;
 use crate::events::Log;
-use crate::health::{Health, effective_at_start, effective_change};
+use crate::health::{Health, effective_change};
 use crate::history::HistoryFiles;
 use crate::passive::Seen;
 use crate::state::{StateError, StateFile};
@@ -89,6 +90,8 @@ pub(crate) struct Director {
     pub(crate) tables: Tables,
     /// Another number whenever that is something else.
     pub(crate) tables_version: u64,
+    /// Entries of tables that this daemon has written or taken away.
+    pub(crate) tables_changed: u64,
     /// Whether the kernel may have something else after all.
     pub(crate) unsure: bool,
     pub(crate) watched: Watched,
@@ -143,6 +146,7 @@ impl Director {
             adopted,
             tables,
             tables_version: 0,
+            tables_changed: 0,
             unsure: true,
             state,
             idle_since: BTreeMap::new(),

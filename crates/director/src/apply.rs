@@ -123,7 +123,7 @@ impl Director {
             Ok(None) => return,
             Err(error) => return log_error("what is to be confirmed could not be read", &error),
         };
-        if let Some(baseline) = self.trial.to_keep(look)
+        if let Some(baseline) = self.trial.news_to_keep(look)
             && let Err(error) =
                 self.history.set_on_trial(Some(&OnTrial { baseline: Some(baseline), ..on_trial }))
         {

@@ -5,10 +5,9 @@
 //! ```
 
 use crate::actor::{ActorError, Director, log_error};
-use abi::REAL_AVAILABLE;
-use api::{Change, EventKind, HealthSpec, HealthView, RealHealth, RealId, RealSpec, ServiceId};
+use api::{Change, EventKind, HealthView, RealId, RealSpec, ServiceId};
 use health::{Declared, DeclaredReal, Effect, Machine, Order, Outcome, ProbeId};
-use plan::{Layout, Model, Resolved, ServiceEntry, Tables};
+use plan::{Model, Resolved, ServiceEntry};
 use probe::{Hop, NextHop};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -223,44 +222,6 @@ pub(crate) fn effective_change<'a>(
     }
 }
 
-/// The model for the packet path at the start of a daemon: what health checks had made of the declared one, if there are
-/// tables of a former daemon; else real servers that must pass checks have no work yet.
-pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tables, adopted: bool) -> Model {
-    let mut model = declared.clone();
-    let mut before = model.note();
-    for (service, entry) in declared.services().filter(|(_, entry)| entry.has_health()) {
-        let mut changes = Vec::new();
-        // What is there, within its ranges, cannot be refused; nor can a weight or a deletion below.
-        if *entry.health() != HealthSpec::default() {
-            changes.push(Change::SetHealth { service: *service, health: HealthSpec::default() });
-        }
-        for (real, it) in entry.reals().rev() {
-            if entry.real_health(real).is_some() {
-                let health = RealHealth::default();
-                changes.push(Change::SetRealHealth { service: *service, real: *real, health });
-            }
-            let had = layout.real_index(service, real).and_then(|index| tables.reals.get(&index));
-            let had = had.filter(|had| had.flags & REAL_AVAILABLE != 0).map(|had| had.weight);
-            let is_idle = is_checked(declared, service, real)
-                || entry.real_health(real).is_some_and(|health| health.drain);
-            let weight = match adopted {
-                true => had,
-                false => Some(if is_idle { 0 } else { it.spec.weight }),
-            };
-            changes.extend(change_to(
-                *service,
-                *real,
-                weight.map(|weight| RealSpec { weight, ..it.spec }),
-                true,
-            ));
-        }
-        for change in changes {
-            let _ = model.apply_noting(&change, &mut before);
-        }
-    }
-    model
-}
-
 fn change_to(service: ServiceId, real: RealId, spec: Option<RealSpec>, is_in: bool) -> Option<Change> {
     match (spec, is_in) {
         (Some(spec), true) => Some(Change::EditReal { service, real, spec }),
@@ -283,7 +244,7 @@ fn next_hop(resolved: &Resolved) -> NextHop {
     })
 }
 
-fn is_checked(declared: &Model, service: &ServiceId, real: &RealId) -> bool {
+pub(crate) fn is_checked(declared: &Model, service: &ServiceId, real: &RealId) -> bool {
     let Some(entry) = declared.service(service) else { return false };
     match entry.real_health(real).and_then(|it| it.checks.as_ref()) {
         Some(own) => !own.is_empty(),
@@ -298,13 +259,20 @@ fn declaration(entry: &ServiceEntry, effective: Option<&ServiceEntry>) -> Declar
         health: entry.real_health(real).cloned().unwrap_or_default(),
         given: effective.and_then(|effective| effective.real(real)).map(|it| it.spec.weight),
     });
-    Declared { spec: entry.health().clone(), reals: reals.collect() }
+    let fallback = entry.health().fallback;
+    let fallback_given = fallback.is_some_and(|it| {
+        let given = effective.and_then(|effective| effective.real(&it.real));
+        given.is_some_and(|given| given.spec == it.spec)
+    });
+    Declared { spec: entry.health().clone(), reals: reals.collect(), fallback_given }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::at_start::effective_at_start;
     use api::{Forwarding, Protocol, SchedulerFlags, ServiceSpec, Tunnel};
+    use plan::{Layout, Tables};
 
     #[test]
     fn an_edit_gives_a_drained_server_no_work_for_a_moment() {

@@ -16,6 +16,7 @@
 
 mod actor;
 mod apply;
+mod at_start;
 mod capture;
 mod clients;
 mod connections;

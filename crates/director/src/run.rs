@@ -194,6 +194,7 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
         generation = director.generation,
         services = director.model.services().len(),
         adopted = director.adopted,
+        tables_changed = director.tables_changed,
         socket = %options.socket.display(),
         "the director is ready"
     );

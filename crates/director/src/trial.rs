@@ -96,7 +96,7 @@ impl Trial {
     }
 
     /// What should be on disk and is not yet; it is taken to be so from now on.
-    pub(crate) fn to_keep(&mut self, now: Look) -> Option<Baseline> {
+    pub(crate) fn news_to_keep(&mut self, now: Look) -> Option<Baseline> {
         let wanted = self.begun?.handed_on(now);
         let is_kept = self.kept.is_some_and(|kept| kept.fallen == wanted.fallen);
         self.kept = Some(wanted);
@@ -185,10 +185,10 @@ mod tests {
         first.look(look(0, 0, 7), 4);
         let baseline = first.baseline(look(1000, 50, 7));
         first.begin(baseline);
-        assert_eq!(first.to_keep(look(1010, 50, 7)), None, "on disk already");
+        assert_eq!(first.news_to_keep(look(1010, 50, 7)), None, "on disk already");
         assert_eq!(first.look(look(1010, 50, 8), 4), None, "one of four");
-        let kept = first.to_keep(look(1010, 50, 8)).expect("one that fell");
-        assert_eq!(first.to_keep(look(1020, 50, 8)), None);
+        let kept = first.news_to_keep(look(1010, 50, 8)).expect("one that fell");
+        assert_eq!(first.news_to_keep(look(1020, 50, 8)), None);
 
         // It counts its own falls anew; what the packet path counted goes on.
         let mut second = Trial::default();
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(why, "2 of 4 real servers failed since it was applied");
         let why = second.look(look(1090, 75, 0), 4).expect("much worse");
         assert_eq!(why, "21 % of 115 attempts failed since it was applied, 4 % before");
-        assert_eq!(second.to_keep(look(1020, 50, 1)).map(|it| it.fallen), Some(2));
+        assert_eq!(second.news_to_keep(look(1020, 50, 1)).map(|it| it.fallen), Some(2));
 
         // The tables are new, or so new that they have counted more already: all they count came after it.
         for (now, adopted) in [(look(5, 0, 0), true), (look(2000, 60, 0), false)] {

@@ -25,6 +25,10 @@ pub(crate) struct Member {
     pub(crate) probes: Vec<ProbeId>,
     /// It had work when its checks began, so it keeps it until they fail.
     pub(crate) had_work: bool,
+    /// The share of its weight that it had then.
+    pub(crate) inherited: f64,
+    /// It was drained to the end before anybody here knew of it.
+    pub(crate) is_drained: bool,
     pub(crate) standing: Standing,
     pub(crate) since_ms: u64,
     pub(crate) reason: String,
@@ -46,6 +50,8 @@ impl Member {
             declared_weight: 0,
             probes: Vec::new(),
             had_work: false,
+            inherited: 1.0,
+            is_drained: false,
             standing: Standing::Unknown,
             since_ms: now_ms,
             reason: "not examined yet".to_owned(),
@@ -66,6 +72,7 @@ impl Member {
             (false, Some(_)) => self.drain_since_ms = None,
             _ => {}
         }
+        self.is_drained &= wanted;
     }
 
     /// The packet path saw it fail.
@@ -182,7 +189,7 @@ impl Member {
     ) -> (Standing, String) {
         if let Some(since) = self.drain_since_ms {
             let limit = u64::from(spec.drain_ms);
-            if limit > 0 && now_ms.saturating_sub(since) >= limit {
+            if limit > 0 && (self.is_drained || now_ms.saturating_sub(since) >= limit) {
                 let text = format!("drained by the operator, taken out after {} s", seconds(limit));
                 return (Standing::Drained, text);
             }

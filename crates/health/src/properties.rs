@@ -62,6 +62,7 @@ proptest! {
                 Act::Share(number, share) => drop(farm.shares.insert(real(number), share)),
                 Act::Pass(time) => farm.pass(time),
             }
+            prop_assert_eq!(farm.changed_by_another(), [], "{:?}", farm.weights);
             let view = farm.machine.view(farm.now_ms);
             let service = &view.services[0];
             for it in &service.reals {

@@ -55,7 +55,7 @@ impl Farm {
             health: RealHealth::default(),
             given: Some(if have_work { weight } else { 0 }),
         });
-        let declared = Declared { spec, reals: reals.collect() };
+        let declared = Declared { spec, reals: reals.collect(), fallback_given: false };
         let mut farm = Self {
             machine: Machine::new(1),
             weights: declared.reals.iter().map(|it| (it.real, it.given)).collect(),
@@ -75,8 +75,21 @@ impl Farm {
         for entry in &mut self.declared.reals {
             entry.given = self.weights.get(&entry.real).copied().flatten();
         }
+        self.declared.fallback_given = self.fallback;
         self.machine.declare(&service(), Some(&self.declared), self.now_ms);
         self.settle();
+    }
+
+    /// What a new machine would change of what the packet path has, before any check.
+    pub(crate) fn changed_by_another(&self) -> Vec<Effect> {
+        let mut declared = self.declared.clone();
+        for entry in &mut declared.reals {
+            entry.given = self.weights.get(&entry.real).copied().flatten();
+        }
+        declared.fallback_given = self.fallback;
+        let mut another = Machine::new(2);
+        another.declare(&service(), Some(&declared), 0);
+        another.take_effects()
     }
 
     fn settle(&mut self) {
@@ -357,7 +370,7 @@ fn first_probes_are_spread_over_the_interval_however_many_there_are() {
         health: RealHealth::default(),
         given: Some(0),
     });
-    let declared = Declared { spec: checked(), reals: reals.collect() };
+    let declared = Declared { spec: checked(), reals: reals.collect(), fallback_given: false };
     machine.declare(&service(), Some(&declared), 0);
     let counts: Vec<usize> = (0..1000).map(|now_ms| machine.due(now_ms).len()).collect();
     assert_eq!(counts.iter().sum::<usize>(), 5000, "all within the interval of a second");

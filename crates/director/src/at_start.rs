@@ -17,10 +17,12 @@ pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tab
     let pools: HashMap<u32, Span> = tables.services.values().map(|it| (it.index, it.pool)).collect();
     for (service, entry) in declared.services().filter(|(_, entry)| entry.has_health()) {
         let mut changes = without_health(*service, entry);
+        let mut failed = Vec::new();
         if adopted {
             let pool = layout.service_index(service).and_then(|index| pools.get(&index));
             let there = There::of(service, layout, tables, pool.copied().unwrap_or_default());
             changes.extend(there.changes(*service, entry));
+            failed = there.failed(entry);
         } else {
             changes.extend(without_work(declared, *service, entry));
         }
@@ -28,6 +30,7 @@ pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tab
         for change in changes {
             let _ = model.apply_noting(&change, &mut before);
         }
+        failed.iter().for_each(|real| model.set_failed(service, real, true, &mut before));
     }
     model
 }
@@ -81,6 +84,13 @@ impl<'a> There<'a> {
         let place = *self.places.get(&index)?;
         let had = self.tables.reals.get(&index).filter(|had| had.flags & REAL_AVAILABLE != 0)?;
         Some(Kept { place, real, spec: RealSpec { weight: had.weight, ..spec }, last_weight })
+    }
+
+    /// Those whose weight is 0 because they failed.
+    fn failed(&self, entry: &ServiceEntry) -> Vec<RealId> {
+        let row = |real: &RealId| self.tables.reals.get(&self.layout.real_index(self.service, real)?);
+        let failed = entry.reals().filter(|(real, _)| row(real).is_some_and(|it| it.failed != 0));
+        failed.map(|(real, _)| *real).collect()
     }
 
     /// What makes the declared real servers those that were there.

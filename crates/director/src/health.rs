@@ -54,7 +54,7 @@ impl Director {
             self.health.machine.declare(&service, declared.as_ref(), now_ms);
             strays.extend(self.strays(&service));
         }
-        if let Err(error) = self.adjust(&strays) {
+        if let Err(error) = self.adjust(&strays, &[]) {
             log_error("a former fallback could not be taken out", &error);
         }
         self.obey_health();
@@ -149,7 +149,11 @@ impl Director {
             return;
         }
         let changes: Vec<Change> = effects.iter().filter_map(|effect| self.change_for(effect)).collect();
-        if let Err(error) = self.adjust(&changes) {
+        let failed = effects.iter().filter_map(|effect| match *effect {
+            Effect::Weight { service, real, weight: Some(_), failed } => Some((service, real, failed)),
+            _ => None,
+        });
+        if let Err(error) = self.adjust(&changes, &failed.collect::<Vec<_>>()) {
             log_error("what health checks found could not be told to the packet path", &error);
             let services = effects.iter().map(|effect| match effect {
                 Effect::Weight { service, .. } | Effect::Fallback { service, .. } => *service,
@@ -160,10 +164,12 @@ impl Director {
 
     fn change_for(&self, effect: &Effect) -> Option<Change> {
         match *effect {
-            Effect::Weight { service, real, weight } => {
+            Effect::Weight { service, real, weight, .. } => {
                 let declared = self.declared.service(&service)?.real(&real)?.spec;
-                let is_in = self.model.service(&service)?.real(&real).is_some();
-                change_to(service, real, weight.map(|weight| RealSpec { weight, ..declared }), is_in)
+                let now = self.model.service(&service)?.real(&real).map(|it| it.spec);
+                let spec = weight.map(|weight| RealSpec { weight, ..declared });
+                // That it failed may be all the news.
+                if spec == now { None } else { change_to(service, real, spec, now.is_some()) }
             }
             Effect::Fallback { service, on } => {
                 let fallback = self.declared.service(&service)?.health().fallback?;
@@ -173,13 +179,17 @@ impl Director {
         }
     }
 
-    /// Changes the packet path and not the declaration. After an error it is as before.
-    fn adjust(&mut self, changes: &[Change]) -> Result<(), ActorError> {
-        if changes.is_empty() {
+    /// Changes the packet path and not the declaration: real servers, and whether they failed. After an error it is as
+    /// before.
+    fn adjust(&mut self, changes: &[Change], failed: &[(ServiceId, RealId, bool)]) -> Result<(), ActorError> {
+        if changes.is_empty() && failed.is_empty() {
             return Ok(());
         }
         let mut before = self.model.note();
         let applied = changes.iter().try_for_each(|change| self.model.apply_noting(change, &mut before));
+        for (service, real, failed) in failed {
+            self.model.set_failed(service, real, *failed, &mut before);
+        }
         let touched = self.model.touched(&before);
         let installed = applied.map_err(ActorError::Effective).and_then(|()| self.install_now(&touched));
         if let Err(error) = installed {
@@ -258,6 +268,7 @@ fn declaration(entry: &ServiceEntry, effective: Option<&ServiceEntry>) -> Declar
         spec: it.spec,
         health: entry.real_health(real).cloned().unwrap_or_default(),
         given: effective.and_then(|effective| effective.real(real)).map(|it| it.spec.weight),
+        given_failed: effective.and_then(|effective| effective.real(real)).is_some_and(|it| it.failed),
     });
     let fallback = entry.health().fallback;
     let fallback_given = fallback.is_some_and(|it| {

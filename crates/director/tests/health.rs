@@ -3,12 +3,12 @@
 mod support;
 
 use api::{
-    Change, Check, CheckKind, EventKind, Events, Fallback, HealthSpec, HealthView, OnFailure, RealHealth,
-    RealHealthView, Rhythm, Services, Standing, Status,
+    Change, Check, CheckKind, EventKind, Events, Fallback, HealthSpec, HealthView, OnFailure, Persistence,
+    RealHealth, RealHealthView, Rhythm, ServiceSpec, Services, Standing, Status,
 };
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -54,6 +54,16 @@ fn ask(client: &NetNs) -> u8 {
     let mut number = [0];
     connect(client).read_exact(&mut number).expect("a number");
     number[0]
+}
+
+/// The same of a server that may have gone.
+fn try_ask(client: &NetNs) -> Option<u8> {
+    let address = support::VIP.parse().expect("an address");
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(2));
+    let mut stream = client.run(connect).expect("inside").ok()?;
+    let mut number = [0];
+    stream.read_exact(&mut number).ok()?;
+    Some(number[0])
 }
 
 fn fast() -> Rhythm {
@@ -283,4 +293,46 @@ fn a_daemon_that_is_started_anew_changes_nothing_while_the_servers_are_as_they_w
     servers[0] = Some(Server::start(&lab.servers[0], 0));
     wait_until(&daemon, 0, Standing::Up);
     assert_eq!(ask(&lab.client), 0);
+}
+
+#[test]
+fn clients_leave_a_server_that_failed_and_stay_with_one_that_is_drained() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(2);
+    let mut servers: Vec<_> =
+        lab.servers.iter().zip(0..).map(|(it, number)| Some(Server::start(it, number))).collect();
+    let mut daemon = lab.start();
+    let Change::AddService { service: id, spec } = add_service() else { unreachable!("made there") };
+    let persistence = Some(Persistence { timeout_s: 300, mask: u32::MAX });
+    let add_service = Change::AddService { service: id, spec: ServiceSpec { persistence, ..spec } };
+    let health = HealthSpec { on_failure: OnFailure::Quiesce, ..HealthSpec::default() };
+    done(&daemon, [add_service, watch(health), add_real(0), add_real(1)]);
+    (0..2).for_each(|place| drop(wait_until(&daemon, place, Standing::Up)));
+    next_hops(&daemon);
+    let first = ask(&lab.client);
+    assert!((0..4).all(|_| ask(&lab.client) == first), "persistence");
+
+    servers[usize::from(first)] = None;
+    assert_eq!(wait_until(&daemon, first, Standing::Down).weight, Some(0));
+    let second = 1 - first;
+    assert!((0..4).all(|_| ask(&lab.client) == second), "its templates are let go");
+    // The next daemon knows it from the tables.
+    let (again, changed) = restarted(&lab, daemon);
+    daemon = again;
+    assert_eq!(changed, 0);
+    wait_until(&daemon, second, Standing::Up);
+
+    servers[usize::from(first)] = Some(Server::start(&lab.servers[usize::from(first)], first));
+    wait_until(&daemon, first, Standing::Up);
+    assert_eq!(ask(&lab.client), second, "the client has a template there now");
+    let drained = RealHealth { drain: true, ..RealHealth::default() };
+    done(&daemon, [Change::SetRealHealth { service: service(), real: real(second), health: drained }]);
+    let weights_of = [(first, 1), (second, 0)].into_iter().collect::<std::collections::BTreeMap<_, _>>();
+    assert_eq!(weights(&daemon), weights_of.into_iter().collect::<Vec<_>>());
+    assert!((0..4).all(|_| ask(&lab.client) == second), "the operator's weight of 0 keeps its clients");
+    // One that is drained and dies keeps nobody.
+    servers[usize::from(second)] = None;
+    wait_for("the other server", || (try_ask(&lab.client) == Some(first)).then_some(()));
 }

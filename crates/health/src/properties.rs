@@ -69,6 +69,12 @@ proptest! {
                 prop_assert_eq!(it.weight, farm.weights[&it.real], "what was told is what is meant");
                 let most = u64::from(it.declared_weight) * u64::from(FINE) * 10;
                 prop_assert!(u64::from(it.weight.unwrap_or(0)) <= most);
+                let failed = farm.failed.contains(&it.real);
+                match it.standing {
+                    Standing::Down | Standing::Held => prop_assert_eq!(failed, it.weight == Some(0), "{:?}", it),
+                    Standing::Up | Standing::Starting | Standing::Drained => prop_assert!(!failed, "{:?}", it),
+                    _ => {}
+                }
                 match it.standing {
                     Standing::Up | Standing::Starting | Standing::Unchecked => {
                         // A share of 0 is the server's own wish.

@@ -32,6 +32,8 @@ pub struct DeclaredReal {
     pub health: RealHealth,
     /// The weight that it has now; `None`: it is not in the packet path.
     pub given: Option<u32>,
+    /// Whether the packet path has it as one that failed.
+    pub given_failed: bool,
 }
 
 /// What the packet path should be told.
@@ -45,6 +47,8 @@ pub enum Effect {
         real: RealId,
         /// The weight.
         weight: Option<u32>,
+        /// Whether it is 0 because the real server failed, so that no client is tied to it any more.
+        failed: bool,
     },
     /// Whether the fallback is in.
     Fallback {
@@ -80,7 +84,7 @@ impl Service {
         let scale = scale_of(declared);
         let mut before = std::mem::take(&mut self.members);
         for declared_real in &declared.reals {
-            let DeclaredReal { real, spec, health, given } = declared_real;
+            let DeclaredReal { real, spec, health, given, given_failed } = declared_real;
             let known = before.swap_remove(real);
             // Of one that is out the drain is over, whichever daemon saw to it.
             let is_drained = known.is_none() && health.drain && given.is_none();
@@ -102,7 +106,7 @@ impl Service {
             }
             member.probes = wanted;
             member.declared_weight = spec.weight;
-            member.given = *given;
+            (member.given, member.given_failed) = (*given, *given_failed);
             member.drain(health.drain, now_ms);
             self.members.insert(*real, member);
         }
@@ -157,6 +161,7 @@ impl Service {
         let is_same = self.members.get_index(index).is_some_and(|(_, member)| {
             !has_turned
                 && member.standing != Standing::Starting
+                && member.has_failed(member.given) == member.given_failed
                 && (!self.spec.adaptive || self.share(member, probes, now_ms) == Some(member.share))
         });
         if is_same {
@@ -248,9 +253,10 @@ impl Service {
                 member.share = step(member.share, reported);
             }
             let weight = share.map(|share| part(member.declared_weight, share, fine));
-            if weight != member.given {
-                member.given = weight;
-                effects.push(Effect::Weight { service: self.id, real: member.real, weight });
+            let failed = member.has_failed(weight);
+            if (weight, failed) != (member.given, member.given_failed) {
+                (member.given, member.given_failed) = (weight, failed);
+                effects.push(Effect::Weight { service: self.id, real: member.real, weight, failed });
             }
         }
     }

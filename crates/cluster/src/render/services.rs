@@ -345,7 +345,7 @@ fn of_real(
     entry: &ServiceEntry,
     known: &mut Known,
 ) -> Use {
-    let RealEntry { spec, last_weight } = real;
+    let RealEntry { spec, last_weight, .. } = real;
     let health = entry.real_health(id);
     let section = known.servers.named(id.address, service.family(), spec.forwarding);
     let name = section.map_or_else(|| id.address.to_string(), |section| section.name.value.clone());

@@ -41,8 +41,10 @@ pub struct Real {
     pub counts_clients: u32,
     /// The director's own address on the way to it: source of tunnel headers, and of translated packets.
     pub source: Address,
+    /// 1 if its health checks took its work from it: templates for it do not count. Zero before there was this field.
+    pub failed: u32,
     /// Zero.
-    pub reserved_2: [u32; 12],
+    pub reserved_2: [u32; 11],
 }
 
 impl Real {

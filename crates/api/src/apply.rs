@@ -1,5 +1,6 @@
 //! Configurations as a whole: planned, applied, kept, taken back.
 
+use crate::Changes;
 use serde::{Deserialize, Serialize};
 
 /// A cluster file to be planned or applied.
@@ -79,6 +80,26 @@ pub struct Applied {
     pub plan: Plan,
     /// Seconds left to confirm it.
     pub confirm_s: Option<u64>,
+}
+
+/// What is declared, and the cluster file that was applied last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// What makes the present configuration out of an empty one.
+    pub declared: Changes,
+    /// The file; what is declared may have been changed by hand since.
+    pub file: Option<AppliedFile>,
+}
+
+/// A cluster file that was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedFile {
+    /// Number of the configuration that it became.
+    pub generation: u64,
+    /// Where it came from.
+    pub source: String,
+    /// Its text.
+    pub text: String,
 }
 
 /// The configurations that can be gone back to.

@@ -50,7 +50,8 @@ mod view;
 
 pub use admission::Admission;
 pub use apply::{
-    Applied, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine, RollbackRequest,
+    Applied, AppliedFile, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine,
+    RollbackRequest, Saved,
 };
 pub use capture::{CaptureRequest, SNAPLEN_MAX};
 pub use change::{Change, Changes, Outcomes, Timeouts};

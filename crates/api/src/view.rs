@@ -19,6 +19,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Whether this daemon adopted programs and maps of an earlier one.
     pub adopted: bool,
+    /// Entries of tables that this daemon has written or taken away since it started.
+    #[serde(default)]
+    pub tables_changed: u64,
     /// Interfaces the programs are attached to.
     pub interfaces: Vec<InterfaceStatus>,
     /// Embryonic flows now (estimate of the last sweep) and their limit.

@@ -3,7 +3,7 @@
 use crate::args::ShowArgs;
 use crate::file::{self, FileError};
 use crate::show::{ShowError, print};
-use api::{Applied, ApplyRequest, Changes, History, Plan, PlanLine, Refusal, RollbackRequest};
+use api::{Applied, ApplyRequest, History, Plan, PlanLine, Refusal, RollbackRequest, Saved};
 use runtime::control::{Client, ControlError};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -50,7 +50,8 @@ pub(crate) struct RollbackArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  sluice save > cluster.toml        then: sluice plan cluster.toml, which has nothing to change"
+    after_help = "It is the file that was applied last, comments, names and templates kept; what was changed by hand since is written into it, \
+and listed on top.\n\nExample:\n  sluice save > cluster.toml        then: sluice plan cluster.toml, which has nothing to change"
 )]
 pub(crate) struct SaveArgs {
     /// Control socket of the director.
@@ -109,18 +110,18 @@ pub(crate) fn history(args: &ShowArgs) -> Result<(), ApplyError> {
 
 /// `sluice save`.
 pub(crate) fn save(args: &SaveArgs) -> Result<(), ApplyError> {
-    let declared: Changes = Client::new(&args.socket).get("/v1/declared").map_err(ShowError::Ask)?;
-    let text = rendered(&declared).map_err(|refusal| ApplyError::Refused(refusal.message))?;
+    let saved: Saved = Client::new(&args.socket).get("/v1/saved").map_err(ShowError::Ask)?;
+    let text = text_of(&saved).map_err(|refusal| ApplyError::Refused(refusal.message))?;
     Ok(file::print(&text)?)
 }
 
 /// What is declared, as a cluster file.
-fn rendered(declared: &Changes) -> Result<String, Refusal> {
+fn text_of(saved: &Saved) -> Result<String, Refusal> {
     // Whatever limits the director has, it took this.
     let limits = abi::Limits { services_max: u32::MAX, reals_max: u32::MAX, ..abi::Limits::default() };
     let mut model = plan::Model::new(plan::Options { limits, ..plan::Options::default() });
-    declared.changes.iter().try_for_each(|change| model.apply(change))?;
-    Ok(cluster::render(&model, &cluster::Hints::default()))
+    saved.declared.changes.iter().try_for_each(|change| model.apply(change))?;
+    Ok(cluster::save(&model, saved.file.as_ref()))
 }
 
 fn request(path: &std::path::Path) -> Result<ApplyRequest, ApplyError> {
@@ -232,7 +233,7 @@ fn history_text(history: &History) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{HistoryEntry, PlanAction};
+    use api::{AppliedFile, HistoryEntry, PlanAction};
 
     #[test]
     fn a_plan_is_a_list_of_signs_with_a_sum() {
@@ -261,9 +262,13 @@ mod tests {
         let text = "[service.www]\nvip = \"192.0.2.10\"\nports = \"tcp/80\"\nscheduler = \"rr\"\nservers = [\"10.0.0.1\"]\n";
         let parsed = cluster::parse(text, &plan::Options::default());
         let model = parsed.cluster.expect("good").model;
-        let saved = rendered(&model.to_changes()).expect("good");
-        let again = cluster::parse(&saved, &plan::Options::default()).cluster.expect("good").model;
-        assert_eq!(again, model, "{saved}");
+        let declared = model.to_changes();
+        let plain = text_of(&Saved { declared: declared.clone(), file: None }).expect("good");
+        let again = cluster::parse(&plain, &plan::Options::default()).cluster.expect("good").model;
+        assert_eq!(again, model, "{plain}");
+        let text = format!("# By Eve.\n{text}");
+        let file = AppliedFile { generation: 3, source: "web.toml".to_owned(), text: text.clone() };
+        assert_eq!(text_of(&Saved { declared, file: Some(file) }).expect("good"), text);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! text -> parse -> File -> resolve -> Cluster -> changes -> (plan::difference, director)
-//! Model -> render -> text            other programs' files -> import -> text
+//! Model -> render -> text            Model + the file applied last -> save -> text
+//! other programs' files -> import -> text
 //! ```
 //!
 //! Everything wrong with a file is found at once, each thing with its place. The rules are those of [`plan::Model`];
@@ -19,6 +20,7 @@ mod import;
 mod read;
 mod render;
 mod resolve;
+mod save;
 mod schema;
 mod settings;
 mod values;
@@ -49,4 +51,5 @@ pub use format::format;
 pub use import::{Format, Import, Left, Names, import};
 pub use render::{Hints, render};
 pub use resolve::{Cluster, DeclaredDirector, Parsed, parse};
+pub use save::save;
 pub use schema::{reference, schema};

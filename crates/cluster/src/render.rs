@@ -1,10 +1,18 @@
 //! A model as a cluster file: `sluice save`, and what imports end in. Reading the text again makes an equal model.
 //!
-//! What only a file has is not in a model and so not in the text: templates, clusters, comments, names of servers. Services
-//! that differ in their VIPs and ports alone share a table.
+//! What only a file has is not in a model and so not in the text: templates, clusters, comments, names of servers; but for
+//! what is [`Known`] of them from a file that was applied ([`crate::save`]). Services that differ in their VIPs and ports
+//! alone share a table.
 
 mod checks;
+mod known;
 mod services;
+
+pub(crate) use checks::Checks;
+pub(crate) use known::{Known, Servers};
+pub(crate) use services::{
+    Common, PortSet, common_of, item_texts, marks_of, own_port, ranges, services, table, unique,
+};
 
 use crate::file::{Director, File, Gone, Placement, Policy, Timeouts};
 use crate::format::format;
@@ -15,7 +23,7 @@ use crate::values::{Address, Int, Many, Match, Text, Time};
 use api::{PolicyChoices, SETTINGS, ServiceId};
 use indexmap::IndexMap;
 use plan::Model;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 /// What a file has and a model has not.
@@ -30,17 +38,24 @@ pub struct Hints {
 /// The model as a cluster file in its canonical layout.
 #[must_use]
 pub fn render(model: &Model, hints: &Hints) -> String {
-    let mut checks = checks::Checks::default();
-    let (services, marks) = services::services(model, hints, &mut checks);
+    let names = hints.names.iter().map(|(id, name)| (*id, services::clean(name)));
+    let known = Known { services: names.collect(), ..Known::default() };
+    let rest = File { director: directors(&hints.directors).map(At::from), ..File::default() };
+    render_with(model, known, rest)
+}
+
+/// The model as a cluster file that calls things by the names which are known, with the tables of `rest` that a model
+/// knows nothing of.
+pub(crate) fn render_with(model: &Model, mut known: Known, rest: File) -> String {
+    let (services, marks) = services(model, model.marks(), &mut known, &mut HashSet::new(), |_| true);
     let file = File {
         timeouts: timeouts(model).map(At::from),
         settings: settings(model).map(At::from),
         policy: policy(model.default_policy_choices()).map(At::from),
-        director: directors(&hints.directors).map(At::from),
-        check: checks.sections().map(At::from),
+        check: known.checks.sections().map(At::from),
         service: (!services.is_empty()).then(|| Sections(services).into()),
         marks: marks.map(At::from),
-        ..File::default()
+        ..rest
     };
     let text = text(&file);
     format(&text).unwrap_or(text)
@@ -51,7 +66,7 @@ fn section<T>(name: String, record: T) -> Section<T> {
     Section { name: name.into(), broken: false, record: Some(record) }
 }
 
-fn timeouts(model: &Model) -> Option<Timeouts> {
+pub(crate) fn timeouts(model: &Model) -> Option<Timeouts> {
     let (now, new) = (model.timeouts(), Model::new(*model.options()).timeouts());
     let changed = |now: u32, new: u32| (now != new).then(|| Time(now).into());
     let timeouts = Timeouts {
@@ -71,7 +86,7 @@ fn settings(model: &Model) -> Option<SettingsTable> {
     (!settings.is_empty()).then_some(SettingsTable(settings))
 }
 
-fn policy(choices: PolicyChoices) -> Option<Policy> {
+pub(crate) fn policy(choices: PolicyChoices) -> Option<Policy> {
     let (gone, rescue, source_nat, placement) = policy_fields(choices);
     (!choices.is_empty()).then_some(Policy { gone, rescue, source_nat, placement })
 }

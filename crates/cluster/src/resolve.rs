@@ -14,6 +14,8 @@ mod reals;
 mod services;
 mod templates;
 
+pub(crate) use reals::tunnel_of;
+
 use crate::file::{File, Policy, Timeouts};
 use crate::finding::{FINDINGS_MAX, Finding, Lines, Severity, tidy};
 use crate::read::{At, Reader, Record};
@@ -96,6 +98,12 @@ pub fn parse(text: &str, options: &Options) -> Parsed {
     Parsed { cluster: cluster.filter(|_| !wrong), findings }
 }
 
+/// The tables of a text that was found to be good.
+pub(crate) fn read(text: &str) -> Option<File> {
+    let (tree, _) = DeTable::parse_recoverable(text);
+    File::read_table(tree.get_ref(), 0..0, &mut Reader { source: text, findings: Vec::new() })
+}
+
 /// Where the text is no TOML.
 pub(crate) fn syntax_errors(text: &str) -> Vec<Finding> {
     let (_, errors) = DeTable::parse_recoverable(text);
@@ -142,23 +150,30 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> Finding {
 }
 
 /// The work on one file.
-struct Resolver<'a> {
+pub(crate) struct Resolver<'a> {
     file: &'a File,
     lines: Lines<'a>,
     findings: Vec<Finding>,
     /// Where an error was found.
     told: HashSet<(usize, usize)>,
     names: names::Names<'a>,
-    checks: HashMap<&'a str, Option<api::Check>>,
+    pub(crate) checks: HashMap<&'a str, Option<api::Check>>,
     marks: MarkPlaces,
     /// Services that there are: the table they came from, and where it said so.
     taken: HashMap<ServiceId, (String, Range<usize>)>,
     /// In the order of the file.
-    services: Vec<(ServiceId, String)>,
-    model: Model,
+    pub(crate) services: Vec<(ServiceId, String)>,
+    pub(crate) model: Model,
 }
 
 impl<'a> Resolver<'a> {
+    /// The work on a file that was found to be good.
+    pub(crate) fn done(file: &'a File, text: &'a str, options: &Options) -> Self {
+        let mut resolver = Self::new(file, text, options);
+        resolver.resolve();
+        resolver
+    }
+
     fn new(file: &'a File, text: &'a str, options: &Options) -> Self {
         Self {
             file,

@@ -3,9 +3,10 @@
 //!
 //! Synchronous: each call is a bounded number of system calls. The loop that feeds it is in `run`.
 
+use crate::at_start::effective_at_start;
 use crate::capture::Switch;
 use crate::events::Log;
-use crate::health::{Health, effective_at_start, effective_change};
+use crate::health::{Health, effective_change};
 use crate::history::HistoryFiles;
 use crate::passive::Seen;
 use crate::state::{StateError, StateFile};
@@ -90,6 +91,8 @@ pub(crate) struct Director {
     pub(crate) tables: Tables,
     /// Another number whenever that is something else.
     pub(crate) tables_version: u64,
+    /// Entries of tables that this daemon has written or taken away.
+    pub(crate) tables_changed: u64,
     /// Whether the kernel may have something else after all.
     pub(crate) unsure: bool,
     pub(crate) watched: Watched,
@@ -146,6 +149,7 @@ impl Director {
             adopted,
             tables,
             tables_version: 0,
+            tables_changed: 0,
             unsure: true,
             state,
             idle_since: BTreeMap::new(),
@@ -154,8 +158,10 @@ impl Director {
         let services = director.model.services().filter_map(|(id, _)| director.layout.service_index(id));
         director.statistics = Statistics::of(services);
         let services: Vec<ServiceId> = director.declared.services().map(|(id, _)| *id).collect();
+        director.remember_who_is_out();
         director.declare_health(services);
         director.run_statistics()?;
+        director.resume_trial();
         Ok(director)
     }
 
@@ -166,11 +172,16 @@ impl Director {
     /// Does a list of changes, in order: model, kernel, disk. What fails is undone in all three; what is done is on disk
     /// when this returns. An atomic list is done as a whole or not at all, and so is each piece of another one.
     pub(crate) fn change(&mut self, changes: &Changes) -> Outcomes {
-        let refusals = self.change_list(&changes.changes, changes.atomic);
+        self.change_because(changes, None)
+    }
+
+    /// The same; the cause stands in the event of it.
+    pub(crate) fn change_because(&mut self, changes: &Changes, cause: Option<&str>) -> Outcomes {
+        let refusals = self.change_list(&changes.changes, changes.atomic, cause);
         Outcomes { generation: self.generation, refusals }
     }
 
-    fn change_list(&mut self, changes: &[Change], atomic: bool) -> Vec<Option<Refusal>> {
+    fn change_list(&mut self, changes: &[Change], atomic: bool, cause: Option<&str>) -> Vec<Option<Refusal>> {
         // After a disturbance the kernel is first brought to the configuration that holds.
         if self.unsure
             && let Err(error) = self.install_all()
@@ -180,12 +191,12 @@ impl Director {
         let (mut refusals, before) = self.declared.change(changes, atomic);
         let done = changes.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
         let done: Vec<&Change> = done.map(|(change, _)| change).collect();
-        if let Err(refusal) = self.commit(&done, before) {
+        if let Err(refusal) = self.commit(&done, before, cause) {
             if !atomic && changes.len() > 1 {
                 // Something does not fit. Halves of it may; in the end single changes are refused.
                 let (first, second) = changes.split_at(changes.len() / 2);
-                refusals = self.change_list(first, false);
-                refusals.extend(self.change_list(second, false));
+                refusals = self.change_list(first, false, cause);
+                refusals.extend(self.change_list(second, false, cause));
             } else {
                 refusals.iter_mut().filter(|it| it.is_none()).for_each(|it| *it = Some(refusal.clone()));
             }
@@ -195,7 +206,12 @@ impl Director {
 
     /// Makes changes that the declared model has taken last: in the model of the packet path, in the kernel, and on disk. If
     /// they cannot be made, all of these are as they were before them.
-    fn commit(&mut self, done: &[&Change], declared_before: Before) -> Result<(), Refusal> {
+    fn commit(
+        &mut self,
+        done: &[&Change],
+        declared_before: Before,
+        cause: Option<&str>,
+    ) -> Result<(), Refusal> {
         let lasting: Vec<&Change> =
             done.iter().copied().filter(|change| !matches!(change, Change::Zero { .. })).collect();
         if lasting.is_empty() {
@@ -222,7 +238,11 @@ impl Director {
         self.watched.follow(&declared_before, &self.declared);
         self.count_changes(effects.iter().map(|effect| &**effect));
         let what = EventKind::Generation { generation: self.generation };
-        self.events.add(what, format!("{} changes were accepted", done.len()));
+        let counted = || match done.len() {
+            1 => "1 change was accepted".to_owned(),
+            many => format!("{many} changes were accepted"),
+        };
+        self.events.add(what, cause.map_or_else(counted, ToOwned::to_owned));
         self.declare_health(declared_before.services().map(|(id, _)| *id));
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! Whole configurations: what a cluster file would change, changing it, taking it back.
 
 use crate::actor::{Director, log_error};
-use crate::history::Record;
+use crate::history::{OnTrial, Record};
 use crate::state::StateError;
 use crate::trace::{Attribute, Began, Span, Took};
 use crate::trial::Look;
 use abi::Verdict;
 use api::{
-    Applied, ApplyRequest, Change, Changes, EventKind, History, HistoryEntry, Pending, Plan, Refusal,
-    RefusalKind, RollbackRequest,
+    Applied, ApplyRequest, Change, Changes, History, HistoryEntry, Pending, Plan, Refusal, RefusalKind,
+    RollbackRequest, Saved,
 };
 use cluster::{Cluster, Lines};
 use plan::{Model, describe, difference};
@@ -23,6 +23,8 @@ struct Wanted {
     source: String,
     text: Option<String>,
     confirm_s: Option<u32>,
+    /// Why, if nobody asked for it.
+    why: Option<String>,
 }
 
 impl Director {
@@ -52,12 +54,16 @@ impl Director {
             return Err(Refusal::new(RefusalKind::Invalid, message));
         }
         let ApplyRequest { name, text, confirm_s, .. } = request;
-        self.install_wanted(Wanted { model: cluster.model, source: name, text: Some(text), confirm_s })
+        let text = Some(text);
+        self.install_wanted(Wanted { model: cluster.model, source: name, text, confirm_s, why: None })
     }
 
     /// Goes back to an earlier configuration, as a new one.
     pub(crate) fn roll_back(&mut self, request: RollbackRequest) -> Result<Applied, Refusal> {
-        let RollbackRequest { generation } = request;
+        self.go_back(request.generation, None)
+    }
+
+    fn go_back(&mut self, generation: u64, why: Option<String>) -> Result<Applied, Refusal> {
         let record = self.history.get(generation).map_err(|error| unreadable(&error))?;
         let Some(record) = record else {
             let message = format!(
@@ -70,7 +76,12 @@ impl Director {
             model.apply(change)?;
         }
         let source = format!("rollback to {generation} ({})", record.entry.source);
-        let applied = self.install_wanted(Wanted { model, source, text: record.text, confirm_s: None })?;
+        // What was changed by hand has the names of the file before.
+        let text = match record.text {
+            Some(text) => Some(text),
+            None => self.history.file_at(generation).map_err(|error| unreadable(&error))?.map(|it| it.text),
+        };
+        let applied = self.install_wanted(Wanted { model, source, text, confirm_s: None, why })?;
         self.settle_pending();
         Ok(applied)
     }
@@ -91,6 +102,12 @@ impl Director {
         Ok(History { generation: self.generation, entries, pending })
     }
 
+    /// What is declared, and the cluster file that it came from.
+    pub(crate) fn saved(&self) -> Result<Saved, Refusal> {
+        let file = self.history.file_at(self.generation).map_err(|error| unreadable(&error))?;
+        Ok(Saved { declared: self.declared.to_changes(), file })
+    }
+
     /// Takes back what was not confirmed in time, or what made traffic much worse, with what was changed by hand since. To be
     /// called every two seconds.
     pub(crate) fn watch_trial(&mut self) {
@@ -101,29 +118,45 @@ impl Director {
             0
         };
         let worse = self.trial.look(look, servers as u64);
-        let pending = match self.history.pending() {
-            Ok(Some(pending)) => pending,
+        let on_trial = match self.history.on_trial() {
+            Ok(Some(on_trial)) => on_trial,
             Ok(None) => return,
             Err(error) => return log_error("what is to be confirmed could not be read", &error),
         };
+        if let Some(baseline) = self.trial.news_to_keep(look)
+            && let Err(error) =
+                self.history.set_on_trial(Some(&OnTrial { baseline: Some(baseline), ..on_trial }))
+        {
+            log_error("what the next daemon would have to know of the trial could not be kept", &error);
+        }
+        let pending = on_trial.pending;
         let why = if epoch_ms() >= pending.deadline_ms {
             Some("it was not confirmed in time".to_owned())
         } else {
             worse
         };
         let Some(why) = why else { return };
-        match self.roll_back(RollbackRequest { generation: pending.back_to }) {
-            Ok(_) => {
-                let cause = format!("configuration {} was taken back: {why}", pending.generation);
-                self.events.add(EventKind::Generation { generation: self.generation }, cause);
+        let why = format!("configuration {} was taken back: {why}", pending.generation);
+        if let Err(error) = self.go_back(pending.back_to, Some(why)) {
+            log_error("a configuration could not be taken back", &error);
+        }
+    }
+
+    /// Goes on with what a former daemon tried.
+    pub(crate) fn resume_trial(&mut self) {
+        match self.history.on_trial() {
+            Ok(Some(OnTrial { baseline: Some(baseline), .. })) => {
+                let look = self.look();
+                self.trial.resume(baseline, look, self.adopted);
             }
-            Err(error) => log_error("a configuration could not be taken back", &error),
+            Ok(_) => {}
+            Err(error) => log_error("what is to be confirmed could not be read", &error),
         }
     }
 
     fn settle_pending(&mut self) {
         self.trial.end();
-        if let Err(error) = self.history.set_pending(None) {
+        if let Err(error) = self.history.set_on_trial(None) {
             log_error("what is to be confirmed could not be forgotten", &error);
         }
     }
@@ -194,11 +227,12 @@ impl Director {
     fn record_and_install(&mut self, wanted: Wanted) -> Result<Applied, Refusal> {
         let changes = difference(&self.declared, &wanted.model);
         let plan = self.plan_of(&changes);
+        let unkept = |error: StateError| unreadable(&error);
         if changes.is_empty() {
+            self.keep_text(wanted).map_err(unkept)?;
             return Ok(Applied { generation: self.generation, plan, confirm_s: None });
         }
         let (back_to, generation) = (self.generation, self.generation + 1);
-        let unkept = |error: StateError| unreadable(&error);
         // What is now must be there to go back to, whoever made it.
         if self.history.get(back_to).map_err(unkept)?.is_none() {
             let entry = self.entry(back_to, "changes one by one".to_owned(), &self.declared);
@@ -208,27 +242,35 @@ impl Director {
         let entry = self.entry(generation, wanted.source.clone(), &wanted.model);
         let configuration = wanted.model.to_changes();
         self.history.add(&Record { entry, configuration, text: wanted.text }).map_err(unkept)?;
-        let former = self.history.pending().map_err(unkept)?;
-        let pending = match (wanted.confirm_s, former) {
-            (Some(seconds), former) => Some(Pending {
-                generation,
-                // What was never confirmed itself is nothing to go back to.
-                back_to: former.map_or(back_to, |it| it.back_to),
-                deadline_ms: epoch_ms() + u64::from(seconds) * 1000,
-                replaced_by: None,
-            }),
-            (None, former) => former.map(|it| Pending { replaced_by: Some(generation), ..it }),
+        let former = self.history.on_trial().map_err(unkept)?;
+        let baseline = self.trial.baseline(self.look());
+        let on_trial = match (wanted.confirm_s, former) {
+            (Some(seconds), former) => {
+                let pending = Pending {
+                    generation,
+                    // What was never confirmed itself is nothing to go back to.
+                    back_to: former.map_or(back_to, |it| it.pending.back_to),
+                    deadline_ms: epoch_ms() + u64::from(seconds) * 1000,
+                    replaced_by: None,
+                };
+                Some(OnTrial { pending, baseline: Some(baseline) })
+            }
+            (None, former) => former
+                .map(|it| OnTrial { pending: Pending { replaced_by: Some(generation), ..it.pending }, ..it }),
         };
-        if pending != former {
-            self.history.set_pending(pending.as_ref()).map_err(unkept)?;
+        if on_trial != former {
+            self.history.set_on_trial(on_trial.as_ref()).map_err(unkept)?;
         }
-        let look = self.look();
-        let outcomes = self.change(&Changes { atomic: true, changes });
+        let cause = match &wanted.why {
+            Some(why) => format!("{}, {why}", wanted.source),
+            None => format!("{} was applied", wanted.source),
+        };
+        let outcomes = self.change_because(&Changes { atomic: true, changes }, Some(&cause));
         if let Some(refusal) =
             outcomes.refusals.into_iter().flatten().find(|it| it.kind != RefusalKind::Aborted)
         {
             if let Err(error) =
-                self.history.remove(generation).and_then(|()| self.history.set_pending(former.as_ref()))
+                self.history.remove(generation).and_then(|()| self.history.set_on_trial(former.as_ref()))
             {
                 log_error(
                     "the record of a configuration that was refused stays until the next start",
@@ -238,13 +280,22 @@ impl Director {
             return Err(refusal);
         }
         if wanted.confirm_s.is_some() {
-            self.trial.begin(look);
+            self.trial.begin(baseline);
         } else if former.is_some() {
             self.settle_pending();
         }
-        let cause = format!("{} was applied", wanted.source);
-        self.events.add(EventKind::Generation { generation: self.generation }, cause);
         Ok(Applied { generation: self.generation, plan, confirm_s: wanted.confirm_s.map(u64::from) })
+    }
+
+    /// Another file for the present configuration: new names, templates or comments, which `sluice save` gives back.
+    fn keep_text(&self, wanted: Wanted) -> Result<(), StateError> {
+        let known = self.history.file_at(self.generation)?;
+        if wanted.text.is_none() || known.is_some_and(|it| Some(it.text) == wanted.text) {
+            return Ok(());
+        }
+        let entry = self.entry(self.generation, wanted.source, &wanted.model);
+        let configuration = self.declared.to_changes();
+        self.history.add(&Record { entry, configuration, text: wanted.text })
     }
 
     fn entry(&self, generation: u64, source: String, model: &Model) -> HistoryEntry {

@@ -14,18 +14,23 @@ const PAGE: usize = 1_000;
 pub(crate) struct Log {
     events: VecDeque<Event>,
     last: u64,
-    /// Real servers that failed, since the start.
+    /// Real servers that failed since the start, but for those that had before.
     falls: u64,
 }
 
 impl Log {
     /// Remembers and logs something.
     pub(crate) fn add(&mut self, what: EventKind, cause: String) {
-        tracing::info!(event = %what, %cause, "event");
-        self.last += 1;
         if let EventKind::Standing { to: Standing::Down, .. } = what {
             self.falls += 1;
         }
+        self.add_known(what, cause);
+    }
+
+    /// The same of something that a former daemon knew: nobody failed just now.
+    pub(crate) fn add_known(&mut self, what: EventKind, cause: String) {
+        tracing::info!(event = %what, %cause, "event");
+        self.last += 1;
         let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis());
         let time_ms = u64::try_from(time_ms).unwrap_or(u64::MAX);
         if self.events.len() >= REMEMBERED {

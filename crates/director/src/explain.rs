@@ -213,6 +213,8 @@ impl<'a> Live<'a> {
         let mut why = format!("the client has a template for {}", ip(&real.address));
         if real.flags & abi::REAL_AVAILABLE == 0 {
             why += ", which was deleted";
+        } else if real.weight == 0 && real.failed != 0 {
+            why += ", which counts no more, as it failed its checks";
         } else if real.weight == 0 {
             why += ", whatever its weight of 0 unless expire_quiescent_template is set";
         }

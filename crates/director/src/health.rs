@@ -5,10 +5,9 @@
 //! ```
 
 use crate::actor::{ActorError, Director, log_error};
-use abi::REAL_AVAILABLE;
-use api::{Change, HealthSpec, HealthView, RealHealth, RealId, RealSpec, ServiceId};
+use api::{Change, EventKind, HealthView, RealId, RealSpec, ServiceId};
 use health::{Declared, DeclaredReal, Effect, Machine, Order, Outcome, ProbeId};
-use plan::{Layout, Model, Resolved, ServiceEntry, Tables};
+use plan::{Model, Resolved, ServiceEntry};
 use probe::{Hop, NextHop};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -21,12 +20,19 @@ pub(crate) struct Health {
     start: Instant,
     /// Services of which the packet path may not have what the machine thinks it has.
     doubtful: BTreeSet<ServiceId>,
+    /// Real servers that had no work when the daemon started, and of which nothing is known yet.
+    was_out: BTreeSet<(ServiceId, RealId)>,
 }
 
 impl Health {
     pub(crate) fn new() -> Self {
         let seed = runtime::random::random_u64().unwrap_or_default();
-        Self { machine: Machine::new(seed), start: Instant::now(), doubtful: BTreeSet::new() }
+        Self {
+            machine: Machine::new(seed),
+            start: Instant::now(),
+            doubtful: BTreeSet::new(),
+            was_out: BTreeSet::new(),
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -48,10 +54,26 @@ impl Director {
             self.health.machine.declare(&service, declared.as_ref(), now_ms);
             strays.extend(self.strays(&service));
         }
-        if let Err(error) = self.adjust(&strays) {
+        if let Err(error) = self.adjust(&strays, &[]) {
             log_error("a former fallback could not be taken out", &error);
         }
         self.obey_health();
+    }
+
+    /// Notes which real servers are out at the start. That they turn out to be down is what a former daemon knew.
+    pub(crate) fn remember_who_is_out(&mut self) {
+        let has_work = |service: &ServiceId, real: &RealId| {
+            let effective = self.model.service(service).and_then(|entry| entry.real(real));
+            effective.is_some_and(|it| it.spec.weight > 0)
+        };
+        let out = self
+            .declared
+            .services()
+            .filter(|(_, entry)| entry.has_health())
+            .flat_map(|(service, entry)| entry.reals().map(move |(real, _)| (*service, *real)))
+            .filter(|(service, real)| !has_work(service, real))
+            .collect();
+        self.health.was_out = out;
     }
 
     /// Takes out what the packet path has and nobody declares: a fallback that was replaced.
@@ -115,14 +137,23 @@ impl Director {
     /// Does what the machine asks for.
     pub(crate) fn obey_health(&mut self) {
         for happening in self.health.machine.take_happenings() {
-            self.events.add(happening.what, happening.cause);
+            match happening.what {
+                EventKind::Standing { service, real, .. } if self.health.was_out.remove(&(service, real)) => {
+                    self.events.add_known(happening.what, happening.cause);
+                }
+                what => self.events.add(what, happening.cause),
+            }
         }
         let effects = self.health.machine.take_effects();
         if effects.is_empty() {
             return;
         }
         let changes: Vec<Change> = effects.iter().filter_map(|effect| self.change_for(effect)).collect();
-        if let Err(error) = self.adjust(&changes) {
+        let failed = effects.iter().filter_map(|effect| match *effect {
+            Effect::Weight { service, real, weight: Some(_), failed } => Some((service, real, failed)),
+            _ => None,
+        });
+        if let Err(error) = self.adjust(&changes, &failed.collect::<Vec<_>>()) {
             log_error("what health checks found could not be told to the packet path", &error);
             let services = effects.iter().map(|effect| match effect {
                 Effect::Weight { service, .. } | Effect::Fallback { service, .. } => *service,
@@ -133,10 +164,12 @@ impl Director {
 
     fn change_for(&self, effect: &Effect) -> Option<Change> {
         match *effect {
-            Effect::Weight { service, real, weight } => {
+            Effect::Weight { service, real, weight, .. } => {
                 let declared = self.declared.service(&service)?.real(&real)?.spec;
-                let is_in = self.model.service(&service)?.real(&real).is_some();
-                change_to(service, real, weight.map(|weight| RealSpec { weight, ..declared }), is_in)
+                let now = self.model.service(&service)?.real(&real).map(|it| it.spec);
+                let spec = weight.map(|weight| RealSpec { weight, ..declared });
+                // That it failed may be all the news.
+                if spec == now { None } else { change_to(service, real, spec, now.is_some()) }
             }
             Effect::Fallback { service, on } => {
                 let fallback = self.declared.service(&service)?.health().fallback?;
@@ -146,13 +179,17 @@ impl Director {
         }
     }
 
-    /// Changes the packet path and not the declaration. After an error it is as before.
-    fn adjust(&mut self, changes: &[Change]) -> Result<(), ActorError> {
-        if changes.is_empty() {
+    /// Changes the packet path and not the declaration: real servers, and whether they failed. After an error it is as
+    /// before.
+    fn adjust(&mut self, changes: &[Change], failed: &[(ServiceId, RealId, bool)]) -> Result<(), ActorError> {
+        if changes.is_empty() && failed.is_empty() {
             return Ok(());
         }
         let mut before = self.model.note();
         let applied = changes.iter().try_for_each(|change| self.model.apply_noting(change, &mut before));
+        for (service, real, failed) in failed {
+            self.model.set_failed(service, real, *failed, &mut before);
+        }
         let touched = self.model.touched(&before);
         let installed = applied.map_err(ActorError::Effective).and_then(|()| self.install_now(&touched));
         if let Err(error) = installed {
@@ -195,44 +232,6 @@ pub(crate) fn effective_change<'a>(
     }
 }
 
-/// The model for the packet path at the start of a daemon: what health checks had made of the declared one, if there are
-/// tables of a former daemon; else real servers that must pass checks have no work yet.
-pub(crate) fn effective_at_start(declared: &Model, layout: &Layout, tables: &Tables, adopted: bool) -> Model {
-    let mut model = declared.clone();
-    let mut before = model.note();
-    for (service, entry) in declared.services().filter(|(_, entry)| entry.has_health()) {
-        let mut changes = Vec::new();
-        // What is there, within its ranges, cannot be refused; nor can a weight or a deletion below.
-        if *entry.health() != HealthSpec::default() {
-            changes.push(Change::SetHealth { service: *service, health: HealthSpec::default() });
-        }
-        for (real, it) in entry.reals().rev() {
-            if entry.real_health(real).is_some() {
-                let health = RealHealth::default();
-                changes.push(Change::SetRealHealth { service: *service, real: *real, health });
-            }
-            let had = layout.real_index(service, real).and_then(|index| tables.reals.get(&index));
-            let had = had.filter(|had| had.flags & REAL_AVAILABLE != 0).map(|had| had.weight);
-            let is_idle = is_checked(declared, service, real)
-                || entry.real_health(real).is_some_and(|health| health.drain);
-            let weight = match adopted {
-                true => had,
-                false => Some(if is_idle { 0 } else { it.spec.weight }),
-            };
-            changes.extend(change_to(
-                *service,
-                *real,
-                weight.map(|weight| RealSpec { weight, ..it.spec }),
-                true,
-            ));
-        }
-        for change in changes {
-            let _ = model.apply_noting(&change, &mut before);
-        }
-    }
-    model
-}
-
 fn change_to(service: ServiceId, real: RealId, spec: Option<RealSpec>, is_in: bool) -> Option<Change> {
     match (spec, is_in) {
         (Some(spec), true) => Some(Change::EditReal { service, real, spec }),
@@ -255,7 +254,7 @@ fn next_hop(resolved: &Resolved) -> NextHop {
     })
 }
 
-fn is_checked(declared: &Model, service: &ServiceId, real: &RealId) -> bool {
+pub(crate) fn is_checked(declared: &Model, service: &ServiceId, real: &RealId) -> bool {
     let Some(entry) = declared.service(service) else { return false };
     match entry.real_health(real).and_then(|it| it.checks.as_ref()) {
         Some(own) => !own.is_empty(),
@@ -269,14 +268,22 @@ fn declaration(entry: &ServiceEntry, effective: Option<&ServiceEntry>) -> Declar
         spec: it.spec,
         health: entry.real_health(real).cloned().unwrap_or_default(),
         given: effective.and_then(|effective| effective.real(real)).map(|it| it.spec.weight),
+        given_failed: effective.and_then(|effective| effective.real(real)).is_some_and(|it| it.failed),
     });
-    Declared { spec: entry.health().clone(), reals: reals.collect() }
+    let fallback = entry.health().fallback;
+    let fallback_given = fallback.is_some_and(|it| {
+        let given = effective.and_then(|effective| effective.real(&it.real));
+        given.is_some_and(|given| given.spec == it.spec)
+    });
+    Declared { spec: entry.health().clone(), reals: reals.collect(), fallback_given }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::at_start::effective_at_start;
     use api::{Forwarding, Protocol, SchedulerFlags, ServiceSpec, Tunnel};
+    use plan::{Layout, Tables};
 
     #[test]
     fn an_edit_gives_a_drained_server_no_work_for_a_moment() {

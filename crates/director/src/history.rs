@@ -4,7 +4,8 @@
 //! between) is removed at the next start, so the history never tells of what was not.
 
 use crate::state::StateError;
-use api::{Changes, HistoryEntry, Pending};
+use crate::trial::Baseline;
+use api::{AppliedFile, Changes, HistoryEntry, Pending};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -26,6 +27,16 @@ pub(crate) struct Record {
     pub(crate) text: Option<String>,
 }
 
+/// What is to be confirmed, and what its traffic is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OnTrial {
+    #[serde(flatten)]
+    pub(crate) pending: Pending,
+    /// A former release wrote none; then there is only the deadline.
+    #[serde(default)]
+    pub(crate) baseline: Option<Baseline>,
+}
+
 /// The records.
 #[derive(Clone, Debug)]
 pub(crate) struct HistoryFiles {
@@ -42,12 +53,13 @@ impl HistoryFiles {
                 remove(&files.path(number))?;
             }
         }
-        if let Some(pending) = files.pending()? {
+        if let Some(OnTrial { pending, baseline }) = files.on_trial()? {
             if pending.generation > generation || pending.replaced_by.is_some_and(|it| it <= generation) {
                 remove(&files.pending)?;
             } else if pending.replaced_by.is_some() {
                 // What was to replace it was never accepted.
-                write(&files.pending, &Pending { replaced_by: None, ..pending })?;
+                let pending = Pending { replaced_by: None, ..pending };
+                write(&files.pending, &OnTrial { pending, baseline })?;
             }
         }
         Ok(files)
@@ -72,6 +84,16 @@ impl HistoryFiles {
         read(&self.path(generation))
     }
 
+    /// The cluster file that a configuration of this number came from, or is the last one before it.
+    pub(crate) fn file_at(&self, generation: u64) -> Result<Option<AppliedFile>, StateError> {
+        for number in self.numbers()?.into_iter().rev().filter(|number| *number <= generation) {
+            if let Some(Record { entry, text: Some(text), .. }) = self.get(number)? {
+                return Ok(Some(AppliedFile { generation: number, source: entry.source, text }));
+            }
+        }
+        Ok(None)
+    }
+
     /// All of them, oldest first, without their contents.
     pub(crate) fn entries(&self) -> Result<Vec<HistoryEntry>, StateError> {
         let records = self.numbers()?.into_iter().map(|number| self.get(number));
@@ -80,13 +102,18 @@ impl HistoryFiles {
 
     /// What is to be confirmed.
     pub(crate) fn pending(&self) -> Result<Option<Pending>, StateError> {
+        Ok(self.on_trial()?.map(|it| it.pending))
+    }
+
+    /// The same with what it is compared with.
+    pub(crate) fn on_trial(&self) -> Result<Option<OnTrial>, StateError> {
         read(&self.pending)
     }
 
     /// Something is to be confirmed, or no longer.
-    pub(crate) fn set_pending(&self, pending: Option<&Pending>) -> Result<(), StateError> {
-        match pending {
-            Some(pending) => write(&self.pending, pending),
+    pub(crate) fn set_on_trial(&self, on_trial: Option<&OnTrial>) -> Result<(), StateError> {
+        match on_trial {
+            Some(on_trial) => write(&self.pending, on_trial),
             None => remove(&self.pending),
         }
     }
@@ -182,27 +209,38 @@ mod tests {
         assert_eq!(files.get(3).expect("read").map(|it| it.entry.generation), None);
         assert_eq!(files.get(4).expect("read").and_then(|it| it.text).as_deref(), Some("# nothing"));
         let pending = Pending { generation: 103, back_to: 102, deadline_ms: 9, replaced_by: None };
-        files.set_pending(Some(&pending)).expect("pending");
+        let of = |pending| OnTrial { pending, baseline: Some(Baseline::default()) };
+        files.set_on_trial(Some(&of(pending))).expect("pending");
         std::fs::write(state.path().join("history/104.json.next"), "{").expect("write");
 
         let again = HistoryFiles::in_directory(state.path(), 103).expect("files");
-        assert_eq!(again.pending().expect("pending"), Some(pending));
+        assert_eq!(again.on_trial().expect("pending"), Some(of(pending)));
         assert_eq!(again.entries().expect("entries").len(), RECORDS_MAX);
         // Killed while something was to replace it: after the record, and after the configuration.
         let replaced = Pending { replaced_by: Some(104), ..pending };
-        again.set_pending(Some(&replaced)).expect("pending");
+        again.set_on_trial(Some(&of(replaced))).expect("pending");
         let earlier = HistoryFiles::in_directory(state.path(), 103).expect("files");
-        assert_eq!(earlier.pending().expect("pending"), Some(pending));
-        earlier.set_pending(Some(&replaced)).expect("pending");
+        assert_eq!(earlier.on_trial().expect("pending"), Some(of(pending)));
+        earlier.set_on_trial(Some(&of(replaced))).expect("pending");
         let later = HistoryFiles::in_directory(state.path(), 104).expect("files");
         assert_eq!(later.pending().expect("pending"), None);
         // A change by hand is no confirmation.
-        later.set_pending(Some(&pending)).expect("pending");
+        later.set_on_trial(Some(&of(pending))).expect("pending");
         let later = HistoryFiles::in_directory(state.path(), 105).expect("files");
         assert_eq!(later.pending().expect("pending"), Some(pending));
         // Killed after the records and before the configuration.
         let earlier = HistoryFiles::in_directory(state.path(), 102).expect("files");
         assert_eq!(earlier.pending().expect("pending"), None);
         assert_eq!(earlier.entries().expect("entries").last().map(|it| it.generation), Some(102));
+    }
+
+    #[test]
+    fn what_a_former_release_left_to_be_confirmed_is_read() {
+        let state = tempfile::tempdir().expect("a directory");
+        let text = r#"{"generation":3,"back_to":2,"deadline_ms":9}"#;
+        std::fs::write(state.path().join("confirm.json"), text).expect("write");
+        let files = HistoryFiles::in_directory(state.path(), 3).expect("files");
+        let pending = Pending { generation: 3, back_to: 2, deadline_ms: 9, replaced_by: None };
+        assert_eq!(files.on_trial().expect("pending"), Some(OnTrial { pending, baseline: None }));
     }
 }

@@ -35,6 +35,7 @@ pub(crate) fn router(mailbox: Mailbox) -> Router {
         .route("/v1/confirm", post(confirm))
         .route("/v1/history", get(history))
         .route("/v1/declared", get(declared))
+        .route("/v1/saved", get(saved))
         .route("/v1/health", get(health))
         .route("/v1/metrics", get(metrics))
         .route("/v1/events", get(events))
@@ -151,6 +152,10 @@ async fn history(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
 
 async fn declared(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
     ask(&mailbox, Request::Declared).await
+}
+
+async fn saved(State(mailbox): State<Mailbox>) -> Result<Response, Refused> {
+    ask(&mailbox, Request::Saved).await
 }
 
 /// The one answer that is a JSON string: its text is what a scraper wants.

@@ -84,6 +84,7 @@ impl Director {
         });
         let reals: Vec<(u32, Real, Real)> = reals.collect();
         let remembering = self.remembering(&changes);
+        self.tables_changed += changes.len() as u64;
         match tables::apply(self.datapath.tables(), &mut self.tables, &changes) {
             Ok(undo) => {
                 let reconsidered = self.forget_destinations(&remembering).and_then(|()| {
@@ -117,6 +118,7 @@ impl Director {
     }
 
     fn undo(&mut self, undo: &[TableChange]) {
+        self.tables_changed += undo.len() as u64;
         if let Err(tables::Refused { error, .. }) =
             tables::apply(self.datapath.tables(), &mut self.tables, undo)
         {

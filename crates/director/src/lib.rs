@@ -17,6 +17,7 @@
 mod actor;
 mod announcing;
 mod apply;
+mod at_start;
 mod capture;
 mod clients;
 mod connections;

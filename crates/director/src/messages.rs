@@ -5,7 +5,7 @@ use crate::sync::Ready;
 use api::{
     Applied, ApplyRequest, CaptureRequest, Changes, Connections, Events, ExplainRequest, Explanation,
     FlowPage, FlowRequest, HealthView, History, Marks, Outcomes, Plan, Policies, Refusal, RefusalKind,
-    RollbackRequest, Services, SettingsView, Status, SyncDaemons, SyncRole, Verdicts,
+    RollbackRequest, Saved, Services, SettingsView, Status, SyncDaemons, SyncRole, Verdicts,
 };
 use connsync::Record;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +34,7 @@ pub(crate) enum Request {
     Health(Reply<HealthView>),
     Metrics(Reply<String>),
     Declared(Reply<Changes>),
+    Saved(Reply<Saved>),
     Plan(ApplyRequest, Reply<Plan>),
     Apply(ApplyRequest, Reply<Applied>),
     RollBack(RollbackRequest, Reply<Applied>),

@@ -194,6 +194,7 @@ async fn take_over(options: &Options, datapath: Datapath, state: StateFile) -> R
         generation = director.generation,
         services = director.model.services().len(),
         adopted = director.adopted,
+        tables_changed = director.tables_changed,
         socket = %options.socket.display(),
         "the director is ready"
     );
@@ -460,6 +461,7 @@ fn handle(director: &mut Director, request: Request) {
         Request::Confirm(reply) => drop(reply.send(director.confirm())),
         Request::History(reply) => drop(reply.send(director.history_view())),
         Request::Declared(reply) => drop(reply.send(Ok(director.declared.to_changes()))),
+        Request::Saved(reply) => drop(reply.send(director.saved())),
         Request::Metrics(reply) => drop(reply.send(metrics(director).map_err(unreadable))),
         Request::Health(reply) => drop(reply.send(Ok(director.health_view()))),
         Request::Events(after, reply) => drop(reply.send(Ok(director.events.after(after)))),

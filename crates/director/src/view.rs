@@ -36,6 +36,7 @@ impl Director {
             generation: self.generation,
             uptime_s: self.started.elapsed().as_secs(),
             adopted: self.adopted,
+            tables_changed: self.tables_changed,
             interfaces: interfaces.collect(),
             embryonic_flows: found.embryonic,
             embryonic_flows_max: limits.embryonic_flows_max.into(),

@@ -3,12 +3,13 @@
 mod support;
 
 use api::{
-    Applied, ApplyRequest, Change, Changes, History, Outcomes, Plan, Protocol, RollbackRequest, ServiceId,
-    Services,
+    Applied, ApplyRequest, Change, Changes, EventKind, Events, HealthView, History, Outcomes, Plan, Protocol,
+    RollbackRequest, Saved, ServiceId, Services, Standing,
 };
 use nix::sys::signal::Signal;
 use runtime::control::ControlError;
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use support::{Daemon, Lab, add_real, add_service, wait_for};
@@ -121,6 +122,20 @@ fn a_file_is_planned_applied_and_taken_back() {
     let back: Applied =
         daemon.client.post("/v1/rollback", &RollbackRequest { generation: 1 }).expect("a rollback");
     assert_eq!((back.generation, balanced(&daemon).len()), (3, 1));
+    // One event for each, with what it came from.
+    let events: Events = daemon.get("/v1/events");
+    let of_generations = events.events.iter().filter_map(|it| match it.what {
+        EventKind::Generation { generation } => Some((generation, it.cause.as_str())),
+        _ => None,
+    });
+    assert_eq!(
+        of_generations.collect::<Vec<_>>(),
+        [
+            (1, "web.toml was applied"),
+            (2, "web.toml was applied"),
+            (3, "rollback to 1 (web.toml) was applied")
+        ]
+    );
     let lost = daemon.client.post::<_, Applied>("/v1/rollback", &RollbackRequest { generation: 77 });
     assert!(
         matches!(lost, Err(ControlError::Refused(refusal)) if refusal.message.contains("77 is not in the history"))
@@ -191,7 +206,143 @@ fn what_is_not_confirmed_is_taken_back_even_by_the_next_daemon() {
     let history: History = daemon.get("/v1/history");
     let last = history.entries.last().expect("entries");
     assert!(last.source.starts_with("rollback to 4"), "{last:?}");
+    let events: Events = daemon.get("/v1/events");
+    let causes: Vec<&str> = events
+        .events
+        .iter()
+        .filter(|it| matches!(it.what, EventKind::Generation { .. }))
+        .map(|it| it.cause.as_str())
+        .collect();
+    assert_eq!(
+        causes,
+        ["rollback to 4 (web.toml), configuration 5 was taken back: it was not confirmed in time"]
+    );
     assert_eq!(history.pending, None);
+}
+
+/// Lets so many clients try the VIP, who are all told that nobody serves.
+fn try_in_vain(lab: &Lab, attempts: usize) {
+    for _ in 0..attempts {
+        let tried = lab.client.run(|| {
+            TcpStream::connect_timeout(&support::VIP.parse().expect("an address"), support::PATIENCE)
+        });
+        let error = tried.expect("inside").expect_err("nobody serves");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_started_anew_goes_on_watching_what_was_not_confirmed() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    apply(&daemon, &file(OLD));
+    let nobody = OLD.replace("[\"web1\"]", "[{ server = \"web1\", weight = 0 }]");
+    apply(&daemon, &ApplyRequest { confirm_s: Some(3600), ..file(&nobody) });
+    // Too few to say anything, so that the first daemon does not take it back, and the second one needs them.
+    try_in_vain(&lab, 12);
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    daemon = lab.start();
+    let history: History = daemon.get("/v1/history");
+    assert_eq!(history.pending.map(|it| (it.generation, it.back_to)), Some((2, 1)));
+    try_in_vain(&lab, 12);
+    let cause = wait_for("the way back", || {
+        let events: Events = daemon.get("/v1/events");
+        let last = events.events.into_iter().find(|it| matches!(it.what, EventKind::Generation { .. }));
+        last.map(|it| it.cause)
+    });
+    let wanted = "rollback to 1 (web.toml), configuration 2 was taken back: 100 % of 24 attempts failed since it was applied, 0 % before";
+    assert_eq!(cause, wanted);
+    let history: History = daemon.get("/v1/history");
+    assert_eq!((history.generation, history.pending), (3, None));
+}
+
+#[test]
+fn servers_that_were_down_before_do_not_end_the_trial_of_a_daemon_that_is_started_anew() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(2);
+    let mut daemon = lab.start();
+    // Nobody listens at either of them.
+    let checked = NEW.replace("scheduler", "checks = \"open\"\nscheduler");
+    let checked = format!("{checked}\n[check.open]\ntype = \"tcp\"\ninterval = \"100ms\"\nfall = 1\n");
+    apply(&daemon, &file(&checked));
+    let down = |daemon: &Daemon| {
+        wait_for("servers that are down", || {
+            let view: HealthView = daemon.get("/v1/health");
+            let mut reals = view.services.iter().flat_map(|it| &it.reals);
+            reals.all(|it| it.standing == Standing::Down).then_some(())
+        });
+    };
+    down(&daemon);
+    let other = ApplyRequest { confirm_s: Some(3600), ..file(&checked.replace("wlc", "rr")) };
+    let applied = apply(&daemon, &other);
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    daemon = lab.start();
+    down(&daemon);
+    // It looks every two seconds.
+    std::thread::sleep(Duration::from_secs(5));
+    let history: History = daemon.get("/v1/history");
+    assert_eq!(history.pending.map(|it| it.generation), Some(applied.generation));
+}
+
+#[test]
+fn what_is_saved_is_the_file_that_was_applied_with_what_was_changed_since() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    let save = |daemon: &Daemon| {
+        let Saved { declared, file } = daemon.get("/v1/saved");
+        let mut model = plan::Model::new(plan::Options::default());
+        declared.changes.iter().for_each(|change| model.apply(change).expect("a change"));
+        cluster::save(&model, file.as_ref())
+    };
+    let is_whole = |daemon: &Daemon, text: &str| {
+        let plan: Plan = daemon.client.post("/v1/plan", &file(text)).expect("a plan");
+        assert_eq!(plan.lines, [], "{text}");
+    };
+    assert!(!save(&daemon).contains("[service."), "nothing is declared");
+    apply(&daemon, &file(OLD));
+    assert_eq!(save(&daemon), OLD);
+    // The same with other words is another file, though nothing changes.
+    let named = OLD.replace("web1", "fred");
+    assert_eq!(apply(&daemon, &file(&named)).generation, 1);
+    assert_eq!(save(&daemon), named);
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    daemon = lab.start();
+    assert_eq!(save(&daemon), named);
+
+    // As ipvsadm does it.
+    let (service, real) = (support::service(), support::real(0));
+    let spec = api::RealSpec { weight: 0, ..support::real_spec() };
+    assert_eq!(daemon.change(Change::EditReal { service, real, spec }).refusals, [None]);
+    let by_hand = save(&daemon);
+    is_whole(&daemon, &by_hand);
+    assert!(by_hand.starts_with("# Saved by sluice: configuration 1 (web.toml), "), "{by_hand}");
+    let servers = "[{ server = \"fred\", weight = 0, last_weight = 1 }]";
+    let text = named.replace("[\"fred\"]", servers);
+    assert!(by_hand.ends_with(&text), "{by_hand}");
+
+    // A rollback brings back the file too, or what there was of it.
+    apply(&daemon, &file(NEW));
+    assert_eq!(save(&daemon), NEW);
+    let back = |generation| {
+        let _: Applied =
+            daemon.client.post("/v1/rollback", &RollbackRequest { generation }).expect("a rollback");
+        save(&daemon)
+    };
+    let again = back(2);
+    assert!(again.ends_with(&text), "{again}");
+    is_whole(&daemon, &again);
+    assert_eq!(back(1), named);
 }
 
 /// Kills a process when it makes the nth of these system calls.

@@ -3,12 +3,12 @@
 mod support;
 
 use api::{
-    Change, Check, CheckKind, EventKind, Events, Fallback, HealthSpec, HealthView, RealHealth,
-    RealHealthView, Rhythm, Services, Standing,
+    Change, Check, CheckKind, EventKind, Events, Fallback, HealthSpec, HealthView, OnFailure, Persistence,
+    RealHealth, RealHealthView, Rhythm, ServiceSpec, Services, Standing, Status,
 };
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -54,6 +54,16 @@ fn ask(client: &NetNs) -> u8 {
     let mut number = [0];
     connect(client).read_exact(&mut number).expect("a number");
     number[0]
+}
+
+/// The same of a server that may have gone.
+fn try_ask(client: &NetNs) -> Option<u8> {
+    let address = support::VIP.parse().expect("an address");
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(2));
+    let mut stream = client.run(connect).expect("inside").ok()?;
+    let mut number = [0];
+    stream.read_exact(&mut number).ok()?;
+    Some(number[0])
 }
 
 fn fast() -> Rhythm {
@@ -213,4 +223,116 @@ fn the_fallback_says_sorry_and_a_drained_server_gets_no_work() {
     done(&daemon, [drain(false)]);
     assert_eq!(weights(&daemon), [(0, 1)]);
     assert!((0..4).all(|_| ask(&lab.client) == 0));
+}
+
+/// Starts the daemon anew, and gives how many entries of tables the new one changed.
+fn restarted(lab: &Lab, mut daemon: Daemon) -> (Daemon, u64) {
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    let daemon = lab.start();
+    let status: Status = daemon.get("/v1/status");
+    assert!(status.adopted);
+    (daemon, status.tables_changed)
+}
+
+#[test]
+fn a_daemon_that_is_started_anew_changes_nothing_while_the_servers_are_as_they_were() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(4);
+    let mut servers: Vec<_> =
+        lab.servers.iter().zip(0..).map(|(it, number)| Some(Server::start(it, number))).collect();
+    let mut daemon = lab.start();
+    let fallback = Fallback { real: real(3), spec: real_spec() };
+    let spec = |on_failure| {
+        watch(HealthSpec { fallback: Some(fallback), on_failure, drain_ms: 100, ..HealthSpec::default() })
+    };
+    let reals = [add_real(0), add_real(1), add_real(2)];
+    done(&daemon, [add_service(), spec(OnFailure::Remove)].into_iter().chain(reals));
+    (0..3).for_each(|place| drop(wait_until(&daemon, place, Standing::Up)));
+    // One that came back stands last in the packet path, and first in what is declared.
+    servers[0] = None;
+    wait_until(&daemon, 0, Standing::Down);
+    servers[0] = Some(Server::start(&lab.servers[0], 0));
+    wait_until(&daemon, 0, Standing::Up);
+    next_hops(&daemon);
+    let (again, changed) = restarted(&lab, daemon);
+    daemon = again;
+    assert_eq!(changed, 0, "all of them up");
+
+    let drain = RealHealth { drain: true, ..RealHealth::default() };
+    done(&daemon, [Change::SetRealHealth { service: service(), real: real(2), health: drain }]);
+    wait_until(&daemon, 2, Standing::Drained);
+    for (on_failure, left) in
+        [(OnFailure::Remove, vec![(3, 1)]), (OnFailure::Quiesce, vec![(0, 0), (1, 0), (3, 1)])]
+    {
+        for (place, server) in (0..2).zip(&mut servers) {
+            // The port must be free before it is taken again.
+            *server = None;
+            *server = Some(Server::start(&lab.servers[usize::from(place)], place));
+        }
+        (0..2).for_each(|place| drop(wait_until(&daemon, place, Standing::Up)));
+        done(&daemon, [spec(on_failure)]);
+        servers[..2].fill_with(|| None);
+        (0..2).for_each(|place| drop(wait_until(&daemon, place, Standing::Down)));
+        next_hops(&daemon);
+        assert_eq!(weights(&daemon), left, "{on_failure:?}");
+        let (again, changed) = restarted(&lab, daemon);
+        daemon = again;
+        assert_eq!((changed, weights(&daemon)), (0, left.clone()), "{on_failure:?}");
+        assert_eq!(ask(&lab.client), 3);
+        (0..2).for_each(|place| drop(wait_until(&daemon, place, Standing::Down)));
+        let status: Status = daemon.get("/v1/status");
+        assert_eq!(status.tables_changed, 0, "{on_failure:?}: what its own checks say is the same");
+        let events: Events = daemon.get("/v1/events");
+        let is_news = |kind: &EventKind| !matches!(kind, EventKind::Standing { .. });
+        assert!(!events.events.iter().any(|it| is_news(&it.what)), "{on_failure:?}: {events:?}");
+    }
+    // And then it goes by its checks.
+    servers[0] = Some(Server::start(&lab.servers[0], 0));
+    wait_until(&daemon, 0, Standing::Up);
+    assert_eq!(ask(&lab.client), 0);
+}
+
+#[test]
+fn clients_leave_a_server_that_failed_and_stay_with_one_that_is_drained() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = Lab::with_servers(2);
+    let mut servers: Vec<_> =
+        lab.servers.iter().zip(0..).map(|(it, number)| Some(Server::start(it, number))).collect();
+    let mut daemon = lab.start();
+    let Change::AddService { service: id, spec } = add_service() else { unreachable!("made there") };
+    let persistence = Some(Persistence { timeout_s: 300, mask: u32::MAX });
+    let add_service = Change::AddService { service: id, spec: ServiceSpec { persistence, ..spec } };
+    let health = HealthSpec { on_failure: OnFailure::Quiesce, ..HealthSpec::default() };
+    done(&daemon, [add_service, watch(health), add_real(0), add_real(1)]);
+    (0..2).for_each(|place| drop(wait_until(&daemon, place, Standing::Up)));
+    next_hops(&daemon);
+    let first = ask(&lab.client);
+    assert!((0..4).all(|_| ask(&lab.client) == first), "persistence");
+
+    servers[usize::from(first)] = None;
+    assert_eq!(wait_until(&daemon, first, Standing::Down).weight, Some(0));
+    let second = 1 - first;
+    assert!((0..4).all(|_| ask(&lab.client) == second), "its templates are let go");
+    // The next daemon knows it from the tables.
+    let (again, changed) = restarted(&lab, daemon);
+    daemon = again;
+    assert_eq!(changed, 0);
+    wait_until(&daemon, second, Standing::Up);
+
+    servers[usize::from(first)] = Some(Server::start(&lab.servers[usize::from(first)], first));
+    wait_until(&daemon, first, Standing::Up);
+    assert_eq!(ask(&lab.client), second, "the client has a template there now");
+    let drained = RealHealth { drain: true, ..RealHealth::default() };
+    done(&daemon, [Change::SetRealHealth { service: service(), real: real(second), health: drained }]);
+    let weights_of = [(first, 1), (second, 0)].into_iter().collect::<std::collections::BTreeMap<_, _>>();
+    assert_eq!(weights(&daemon), weights_of.into_iter().collect::<Vec<_>>());
+    assert!((0..4).all(|_| ask(&lab.client) == second), "the operator's weight of 0 keeps its clients");
+    // One that is drained and dies keeps nobody.
+    servers[usize::from(second)] = None;
+    wait_for("the other server", || (try_ask(&lab.client) == Some(first)).then_some(()));
 }

@@ -71,7 +71,8 @@ pub fn find<T: Tables>(tables: &T, service: &Service, flow: &FlowKey, now_ns: u6
     Template { key, found, real }
 }
 
-/// The real server that a template names, if its client may go to it. Weight and thresholds do not matter.
+/// The real server that a template names, if its client may go to it. Weight and thresholds do not matter, unless the
+/// weight is 0 because the real server failed, or the setting says that it matters.
 #[inline(always)]
 fn real_of<T: Tables>(tables: &T, template: &Flow, now_ns: u64) -> Option<u32> {
     if now_ns >= template.expires_ns && template.flags & FLOW_CONTROLLED == 0 {
@@ -79,7 +80,8 @@ fn real_of<T: Tables>(tables: &T, template: &Flow, now_ns: u64) -> Option<u32> {
     }
     let real = tables.real(template.real)?;
     let switches = tables.settings().map_or(0, |settings| settings.sysctls.switches);
-    let quiescent = real.weight == 0 && switches & SYSCTL_EXPIRE_QUIESCENT_TEMPLATE != 0;
+    let expires = real.failed != 0 || switches & SYSCTL_EXPIRE_QUIESCENT_TEMPLATE != 0;
+    let quiescent = real.weight == 0 && expires;
     let counts = real.flags & REAL_AVAILABLE != 0 && !quiescent;
     counts.then_some(template.real)
 }

@@ -25,11 +25,19 @@ pub(crate) struct Member {
     pub(crate) probes: Vec<ProbeId>,
     /// It had work when its checks began, so it keeps it until they fail.
     pub(crate) had_work: bool,
+    /// The share of its weight that it had then.
+    pub(crate) inherited: f64,
+    /// It was drained to the end before anybody here knew of it.
+    pub(crate) is_drained: bool,
     pub(crate) standing: Standing,
     pub(crate) since_ms: u64,
     pub(crate) reason: String,
     /// The weight that the packet path has; `None`: taken out.
     pub(crate) given: Option<u32>,
+    /// Whether the packet path has it as one that failed.
+    pub(crate) given_failed: bool,
+    /// What its checks and the packet path said last.
+    examined: Verdict,
     /// The share in force, of what the server reports.
     pub(crate) share: f64,
     drain_since_ms: Option<u64>,
@@ -46,10 +54,14 @@ impl Member {
             declared_weight: 0,
             probes: Vec::new(),
             had_work: false,
+            inherited: 1.0,
+            is_drained: false,
             standing: Standing::Unknown,
             since_ms: now_ms,
             reason: "not examined yet".to_owned(),
             given: None,
+            given_failed: false,
+            examined: Verdict::Unknown,
             share: 1.0,
             drain_since_ms: None,
             falls: VecDeque::new(),
@@ -66,6 +78,7 @@ impl Member {
             (false, Some(_)) => self.drain_since_ms = None,
             _ => {}
         }
+        self.is_drained &= wanted;
     }
 
     /// The packet path saw it fail.
@@ -82,6 +95,21 @@ impl Member {
         }
     }
 
+    /// Whether this weight is 0 because it failed, and not by the operator's or its own wish.
+    pub(crate) fn has_failed(&self, weight: Option<u32>) -> bool {
+        weight == Some(0)
+            && match self.standing {
+                Standing::Down | Standing::Held => true,
+                Standing::Unknown | Standing::Draining | Standing::Drained => match self.examined {
+                    Verdict::Failing => true,
+                    // As a former daemon left it.
+                    Verdict::Unknown => self.given_failed,
+                    Verdict::Passing => false,
+                },
+                Standing::Unchecked | Standing::Up | Standing::Starting => false,
+            }
+    }
+
     /// Looks at everything known and takes a new standing, which is returned with the former one if it differs.
     /// `others_work`: whether another real server of the service has work, so that this one may start slowly.
     pub(crate) fn judge(
@@ -93,6 +121,7 @@ impl Member {
     ) -> Option<(Standing, Standing)> {
         self.forgive(probes, now_ms);
         let (examined, reason) = self.examine(probes);
+        self.examined = examined;
         let (to, reason) = self.consider(examined, reason, spec, others_work, now_ms);
         self.reason = reason;
         if to == self.standing {
@@ -182,7 +211,7 @@ impl Member {
     ) -> (Standing, String) {
         if let Some(since) = self.drain_since_ms {
             let limit = u64::from(spec.drain_ms);
-            if limit > 0 && now_ms.saturating_sub(since) >= limit {
+            if limit > 0 && (self.is_drained || now_ms.saturating_sub(since) >= limit) {
                 let text = format!("drained by the operator, taken out after {} s", seconds(limit));
                 return (Standing::Drained, text);
             }

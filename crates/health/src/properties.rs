@@ -62,12 +62,19 @@ proptest! {
                 Act::Share(number, share) => drop(farm.shares.insert(real(number), share)),
                 Act::Pass(time) => farm.pass(time),
             }
+            prop_assert_eq!(farm.changed_by_another(), [], "{:?}", farm.weights);
             let view = farm.machine.view(farm.now_ms);
             let service = &view.services[0];
             for it in &service.reals {
                 prop_assert_eq!(it.weight, farm.weights[&it.real], "what was told is what is meant");
                 let most = u64::from(it.declared_weight) * u64::from(FINE) * 10;
                 prop_assert!(u64::from(it.weight.unwrap_or(0)) <= most);
+                let failed = farm.failed.contains(&it.real);
+                match it.standing {
+                    Standing::Down | Standing::Held => prop_assert_eq!(failed, it.weight == Some(0), "{:?}", it),
+                    Standing::Up | Standing::Starting | Standing::Drained => prop_assert!(!failed, "{:?}", it),
+                    _ => {}
+                }
                 match it.standing {
                     Standing::Up | Standing::Starting | Standing::Unchecked => {
                         // A share of 0 is the server's own wish.

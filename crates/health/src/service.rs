@@ -3,7 +3,7 @@
 use crate::machine::Happening;
 use crate::member::Member;
 use crate::probes::{Probes, resolve};
-use crate::weight::{can_be_fine, part, step};
+use crate::weight::{FINE, can_be_fine, part, step};
 use api::{
     EventKind, HealthSpec, OnFailure, RealHealth, RealHealthView, RealId, RealSpec, ServiceHealth, ServiceId,
     Standing,
@@ -17,6 +17,8 @@ pub struct Declared {
     pub spec: HealthSpec,
     /// Its real servers, newest first.
     pub reals: Vec<DeclaredReal>,
+    /// Whether the packet path has the fallback, as it is declared.
+    pub fallback_given: bool,
 }
 
 /// What is declared of a real server, and what the packet path has of it.
@@ -30,6 +32,8 @@ pub struct DeclaredReal {
     pub health: RealHealth,
     /// The weight that it has now; `None`: it is not in the packet path.
     pub given: Option<u32>,
+    /// Whether the packet path has it as one that failed.
+    pub given_failed: bool,
 }
 
 /// What the packet path should be told.
@@ -43,6 +47,8 @@ pub enum Effect {
         real: RealId,
         /// The weight.
         weight: Option<u32>,
+        /// Whether it is 0 because the real server failed, so that no client is tied to it any more.
+        failed: bool,
     },
     /// Whether the fallback is in.
     Fallback {
@@ -71,14 +77,19 @@ impl Service {
     /// Takes a new declaration. What is known of real servers that stay is kept.
     pub(crate) fn declare(&mut self, declared: &Declared, probes: &mut Probes, now_ms: u64) {
         if declared.spec.fallback != self.spec.fallback {
-            // Another one must be told anew.
-            self.fallback = false;
+            // Another one must be told anew; the first one may be there from a former daemon.
+            self.fallback = declared.fallback_given;
         }
         self.spec = declared.spec.clone();
+        let scale = scale_of(declared);
         let mut before = std::mem::take(&mut self.members);
         for declared_real in &declared.reals {
-            let DeclaredReal { real, spec, health, given } = declared_real;
-            let mut member = before.swap_remove(real).unwrap_or_else(|| Member::new(*real, now_ms));
+            let DeclaredReal { real, spec, health, given, given_failed } = declared_real;
+            let known = before.swap_remove(real);
+            // Of one that is out the drain is over, whichever daemon saw to it.
+            let is_drained = known.is_none() && health.drain && given.is_none();
+            let mut member = known.unwrap_or_else(|| Member::new(*real, now_ms));
+            member.is_drained |= is_drained;
             let checks = health.checks.as_ref().unwrap_or(&self.spec.checks);
             let user = (self.id, *real);
             let wanted: Vec<_> = checks
@@ -87,13 +98,15 @@ impl Service {
                 .collect();
             if wanted != member.probes {
                 member.had_work = given.is_some_and(|weight| weight > 0);
+                member.inherited = given.map_or(1.0, |weight| share_of(weight, spec.weight, scale));
+                member.share = if self.spec.adaptive && member.had_work { member.inherited } else { 1.0 };
             }
             for gone in member.probes.iter().filter(|id| !wanted.contains(id)) {
                 probes.release(*gone, &user);
             }
             member.probes = wanted;
             member.declared_weight = spec.weight;
-            member.given = *given;
+            (member.given, member.given_failed) = (*given, *given_failed);
             member.drain(health.drain, now_ms);
             self.members.insert(*real, member);
         }
@@ -148,6 +161,7 @@ impl Service {
         let is_same = self.members.get_index(index).is_some_and(|(_, member)| {
             !has_turned
                 && member.standing != Standing::Starting
+                && member.has_failed(member.given) == member.given_failed
                 && (!self.spec.adaptive || self.share(member, probes, now_ms) == Some(member.share))
         });
         if is_same {
@@ -239,9 +253,10 @@ impl Service {
                 member.share = step(member.share, reported);
             }
             let weight = share.map(|share| part(member.declared_weight, share, fine));
-            if weight != member.given {
-                member.given = weight;
-                effects.push(Effect::Weight { service: self.id, real: member.real, weight });
+            let failed = member.has_failed(weight);
+            if (weight, failed) != (member.given, member.given_failed) {
+                (member.given, member.given_failed) = (weight, failed);
+                effects.push(Effect::Weight { service: self.id, real: member.real, weight, failed });
             }
         }
     }
@@ -258,7 +273,7 @@ impl Service {
         match member.standing {
             Standing::Unchecked | Standing::Up => Some(reported()),
             Standing::Starting => Some(reported() * member.started_share(&self.spec, now_ms)),
-            Standing::Unknown if member.had_work => Some(1.0),
+            Standing::Unknown if member.had_work => Some(member.inherited),
             // Out is where a former daemon had it that saw it fail.
             Standing::Unknown => member.given.map(|_| 0.0),
             Standing::Down | Standing::Held if self.panic => Some(1.0),
@@ -285,6 +300,25 @@ impl Service {
         });
         ServiceHealth { service: self.id, panic: self.panic, fallback: self.fallback, reals: reals.collect() }
     }
+}
+
+/// How many times the declared weights the packet path has them now.
+fn scale_of(declared: &Declared) -> u32 {
+    let HealthSpec { adaptive, slow_start_ms, .. } = declared.spec;
+    let is_partial = |it: &DeclaredReal| it.given.is_some_and(|given| given > 0 && given != it.spec.weight);
+    let can_be = adaptive || slow_start_ms > 0;
+    let is_fine = can_be
+        && declared.reals.iter().any(is_partial)
+        && can_be_fine(declared.reals.iter().map(|it| it.spec.weight));
+    if is_fine { FINE } else { 1 }
+}
+
+/// The share of its declared weight that a real server has in the packet path.
+fn share_of(given: u32, declared: u32, scale: u32) -> f64 {
+    if scale == 1 || declared == 0 {
+        return 1.0;
+    }
+    f64::from(given) / (f64::from(declared) * f64::from(scale))
 }
 
 /// The smallest share that any of its checks reports.

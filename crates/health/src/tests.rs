@@ -3,7 +3,7 @@ use api::{
     Check, CheckKind, EventKind, Fallback, Forwarding, HealthSpec, HoldDown, OnFailure, Passive, Protocol,
     RealHealth, RealId, RealSpec, Rhythm, ServiceId, Standing, Tunnel,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn service() -> ServiceId {
     ServiceId::Address { protocol: Protocol::Tcp, address: "192.0.2.1".parse().expect("address"), port: 80 }
@@ -41,6 +41,8 @@ pub(crate) struct Farm {
     pub(crate) broken: BTreeMap<RealId, &'static str>,
     pub(crate) shares: BTreeMap<RealId, u16>,
     pub(crate) weights: BTreeMap<RealId, Option<u32>>,
+    /// Those whose weight is 0 because they failed.
+    pub(crate) failed: BTreeSet<RealId>,
     pub(crate) fallback: bool,
     pub(crate) news: Vec<String>,
     pub(crate) probes: usize,
@@ -54,8 +56,9 @@ impl Farm {
             spec: real_spec(weight),
             health: RealHealth::default(),
             given: Some(if have_work { weight } else { 0 }),
+            given_failed: false,
         });
-        let declared = Declared { spec, reals: reals.collect() };
+        let declared = Declared { spec, reals: reals.collect(), fallback_given: false };
         let mut farm = Self {
             machine: Machine::new(1),
             weights: declared.reals.iter().map(|it| (it.real, it.given)).collect(),
@@ -63,6 +66,7 @@ impl Farm {
             now_ms: 1_000_000,
             broken: BTreeMap::new(),
             shares: BTreeMap::new(),
+            failed: BTreeSet::new(),
             fallback: false,
             news: Vec::new(),
             probes: 0,
@@ -74,15 +78,37 @@ impl Farm {
     pub(crate) fn declare(&mut self) {
         for entry in &mut self.declared.reals {
             entry.given = self.weights.get(&entry.real).copied().flatten();
+            entry.given_failed = self.failed.contains(&entry.real);
         }
+        self.declared.fallback_given = self.fallback;
         self.machine.declare(&service(), Some(&self.declared), self.now_ms);
         self.settle();
+    }
+
+    /// What a new machine would change of what the packet path has, before any check.
+    pub(crate) fn changed_by_another(&self) -> Vec<Effect> {
+        let mut declared = self.declared.clone();
+        for entry in &mut declared.reals {
+            entry.given = self.weights.get(&entry.real).copied().flatten();
+            entry.given_failed = self.failed.contains(&entry.real);
+        }
+        declared.fallback_given = self.fallback;
+        let mut another = Machine::new(2);
+        another.declare(&service(), Some(&declared), 0);
+        another.take_effects()
     }
 
     fn settle(&mut self) {
         for effect in self.machine.take_effects() {
             match effect {
-                Effect::Weight { real, weight, .. } => drop(self.weights.insert(real, weight)),
+                Effect::Weight { real, weight, failed, .. } => {
+                    self.weights.insert(real, weight);
+                    if failed {
+                        self.failed.insert(real)
+                    } else {
+                        self.failed.remove(&real)
+                    };
+                }
                 Effect::Fallback { on, .. } => self.fallback = on,
             }
         }
@@ -175,6 +201,25 @@ fn quiescing_leaves_the_server_in_with_weight_0() {
     farm.broken.insert(real(2), "no answer");
     farm.pass(4000);
     assert_eq!((farm.weight(1), farm.weight(2)), (Some(4), Some(0)));
+}
+
+#[test]
+fn weight_0_of_one_that_failed_is_told_from_the_weight_0_of_the_operator() {
+    let spec = HealthSpec { on_failure: OnFailure::Quiesce, ..checked() };
+    let mut farm = Farm::new(spec, &[4, 4, 0], true);
+    farm.declared.reals[0].health.drain = true;
+    farm.declare();
+    farm.pass(4000);
+    assert_eq!(farm.weights.values().copied().collect::<Vec<_>>(), [Some(0), Some(4), Some(0)]);
+    assert!(farm.failed.is_empty(), "the operator's wish: {:?}", farm.failed);
+    // Whatever the operator wishes, what is dead is dead.
+    farm.broken.extend((1..=3).map(|number| (real(number), "no answer")));
+    farm.pass(4000);
+    assert_eq!(farm.failed.iter().copied().collect::<Vec<_>>(), [real(1), real(2), real(3)]);
+    farm.broken.clear();
+    farm.pass(4000);
+    assert!(farm.failed.is_empty(), "{:?}", farm.failed);
+    assert_eq!(farm.weights.values().copied().collect::<Vec<_>>(), [Some(0), Some(4), Some(0)]);
 }
 
 #[test]
@@ -356,8 +401,9 @@ fn first_probes_are_spread_over_the_interval_however_many_there_are() {
         spec: real_spec(1),
         health: RealHealth::default(),
         given: Some(0),
+        given_failed: false,
     });
-    let declared = Declared { spec: checked(), reals: reals.collect() };
+    let declared = Declared { spec: checked(), reals: reals.collect(), fallback_given: false };
     machine.declare(&service(), Some(&declared), 0);
     let counts: Vec<usize> = (0..1000).map(|now_ms| machine.due(now_ms).len()).collect();
     assert_eq!(counts.iter().sum::<usize>(), 5000, "all within the interval of a second");

@@ -202,3 +202,14 @@ pub(crate) fn limit(name: &str, what: &str, have: usize, max: u32) -> Result<(),
         ),
     ))
 }
+
+/// The answers to an atomic list that ended with a refusal.
+pub(crate) fn aborted(mut refusals: Vec<Option<Refusal>>, len: usize) -> Vec<Option<Refusal>> {
+    let aborted = Refusal::new(
+        RefusalKind::Aborted,
+        format!("not done: change {} of the same atomic list was refused", refusals.len()),
+    );
+    refusals.iter_mut().filter(|it| it.is_none()).for_each(|it| *it = Some(aborted.clone()));
+    refusals.resize(len, Some(aborted));
+    refusals
+}

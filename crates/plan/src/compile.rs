@@ -376,6 +376,7 @@ pub(crate) fn known_real(
     let entry = service.and_then(|entry| entry.real(id));
     let mut real = real_row(placed.index, id, entry.map(|entry| &entry.spec), neighbours);
     real.flags |= if translated { REAL_TRANSLATED } else { 0 };
+    real.failed = entry.map_or(0, |it| it.failed.into());
     real.counts_clients = service.map_or(0, |it| it.admission().connections_per_client.min(1));
     real.flags |= service.map_or(0, |service| policy_flags(&model.policy(service), real.method));
     real
@@ -490,6 +491,49 @@ mod tests {
         // Edited: level 4 comes again, of 1 alone.
         assert_eq!(next(&mut layout), (real(1), real(2)));
         assert_eq!(next(&mut layout), (real(1), real(2)), "once");
+    }
+
+    #[test]
+    fn that_a_real_server_failed_changes_its_row_alone_and_ends_with_its_weight_of_0() {
+        let mut model = Model::new(small_options());
+        let (id, real) = (service(1), RealId { address: [10, 0, 0, 1].into(), port: 80 });
+        for change in [
+            Change::AddService { service: id, spec: service_spec("wrr") },
+            Change::AddReal { service: id, real, spec: real_spec(0) },
+        ] {
+            model.apply(&change).expect("change");
+        }
+        let mut layout = Layout::new(model.options().limits);
+        let (neighbours, cursors) = (Neighbours::new(), Cursors::new());
+        let tables = compile(&mut layout, &model, &neighbours, &cursors).expect("room").tables;
+        let healthy = model.clone();
+        let mut before = model.note();
+        model.set_failed(&id, &real, true, &mut before);
+        let touched = model.touched(&before);
+        let recompiled = crate::recompile(&mut layout, &model, &touched, &neighbours, &cursors, &tables);
+        let row = tables.reals[&0];
+        let expected = [crate::TableChange::PutReal(0, Real { failed: 1, ..row })];
+        assert_eq!(recompiled.expect("room").changes, expected);
+        let failed = model.clone();
+        model.undo(before);
+        assert_eq!(model, healthy);
+        // The operator's edits leave it as long as the weight is 0.
+        for (weight, expected) in [(0, true), (1, false), (0, false)] {
+            let mut model = failed.clone();
+            let mut edit = |weight| {
+                let change = Change::EditReal { service: id, real, spec: real_spec(weight) };
+                model.apply(&change).expect("an edit");
+            };
+            edit(weight.max(u32::from(!expected)));
+            edit(weight);
+            let entry = model.service(&id).and_then(|entry| entry.real(&real)).expect("a real server");
+            assert_eq!(entry.failed, expected);
+        }
+        // What was noted of nothing is nothing.
+        let mut before = model.note();
+        model.set_failed(&service(2), &real, true, &mut before);
+        model.set_failed(&id, &real, false, &mut before);
+        assert_eq!(model.touched(&before).services.len(), 0);
     }
 
     #[test]

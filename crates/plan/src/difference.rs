@@ -163,7 +163,7 @@ fn edit_real(
     after: &RealEntry,
     changes: &mut Vec<Change>,
 ) {
-    let RealEntry { spec, last_weight } = *after;
+    let RealEntry { spec, last_weight, .. } = *after;
     if spec.weight != last_weight && before.last_weight != last_weight {
         changes.push(Change::EditReal { service, real, spec: RealSpec { weight: last_weight, ..spec } });
     }
@@ -171,7 +171,7 @@ fn edit_real(
 }
 
 fn add_real(service: ServiceId, real: RealId, entry: &RealEntry, changes: &mut Vec<Change>) {
-    let RealEntry { spec, last_weight } = *entry;
+    let RealEntry { spec, last_weight, .. } = *entry;
     changes.push(Change::AddReal { service, real, spec: RealSpec { weight: last_weight, ..spec } });
     if spec.weight != last_weight {
         changes.push(Change::EditReal { service, real, spec });

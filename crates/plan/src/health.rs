@@ -1,5 +1,7 @@
 //! Whether health checks can be made as they were declared.
 
+use crate::before::Before;
+use crate::model::{Model, ServiceEntry};
 use crate::{check, supported};
 use api::{
     Check, CheckKind, Exchange, Expect, Fallback, Family, Forwarding, HealthSpec, Http, Protocol, RealId,
@@ -244,6 +246,20 @@ fn range(name: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{name} of {value} is out of range: {low} to {high}"))
+}
+
+impl Model {
+    /// Notes that the weight of a real server is 0 because it failed, or no longer so. Only the model of a packet path has
+    /// this: clients whose persistence ties them to such a real server are scheduled anew. Where there is none of that
+    /// name nothing happens.
+    pub fn set_failed(&mut self, service: &ServiceId, real: &RealId, failed: bool, before: &mut Before) {
+        let is_other = |entry: &ServiceEntry| entry.real(real).is_some_and(|it| it.failed != failed);
+        if self.service(service).is_some_and(is_other)
+            && let Some(it) = self.entry(service, before).and_then(|entry| entry.reals.get_mut(real))
+        {
+            it.failed = failed;
+        }
+    }
 }
 
 #[cfg(test)]

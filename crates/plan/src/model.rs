@@ -47,7 +47,7 @@ pub struct ServiceEntry {
     policy: PolicyChoices,
     pub(crate) admission: Admission,
     /// Oldest first; shown newest first.
-    reals: IndexMap<RealId, RealEntry>,
+    pub(crate) reals: IndexMap<RealId, RealEntry>,
     health: HealthSpec,
     /// Only of real servers that differ from the rest.
     real_health: BTreeMap<RealId, RealHealth>,
@@ -61,6 +61,8 @@ pub struct RealEntry {
     /// The last weight that was not 0, or 0 if there was none. `mh` goes by it, so that quiescing a real
     /// server does not reshuffle the others.
     pub last_weight: u32,
+    /// Its weight is 0 because it failed. Nobody declares it ([`Model::set_failed`]).
+    pub failed: bool,
 }
 
 impl ServiceEntry {
@@ -228,7 +230,7 @@ impl Model {
             if entry.admission != Admission::default() {
                 changes.push(Change::SetAdmission { service, admission: entry.admission.clone() });
             }
-            for (&real, &RealEntry { spec, last_weight }) in &entry.reals {
+            for (&real, &RealEntry { spec, last_weight, .. }) in &entry.reals {
                 let first = RealSpec { weight: last_weight, ..spec };
                 changes.push(Change::AddReal { service, real, spec: first });
                 if spec.weight != last_weight {
@@ -323,7 +325,7 @@ impl Model {
             refusals.push(refusal);
             if ends {
                 self.undo(before);
-                return (aborted(refusals, changes.len()), Before::of(self));
+                return (check::aborted(refusals, changes.len()), Before::of(self));
             }
         }
         if let Err(refusal) = self.check_reach(&before)
@@ -331,7 +333,7 @@ impl Model {
         {
             *last = Some(refusal);
             self.undo(before);
-            return (aborted(refusals, changes.len()), Before::of(self));
+            return (check::aborted(refusals, changes.len()), Before::of(self));
         }
         (refusals, before)
     }
@@ -459,7 +461,7 @@ impl Model {
         let max = self.options.limits.reals_max;
         check::limit("reals_max", "real servers over all services", self.reals + 1, max)?;
         if let Some(entry) = self.entry(service, before) {
-            entry.reals.insert(*id, RealEntry { spec: *spec, last_weight: spec.weight });
+            entry.reals.insert(*id, RealEntry { spec: *spec, last_weight: spec.weight, failed: false });
             self.reals += 1;
         }
         Ok(())
@@ -486,7 +488,7 @@ impl Model {
         if let Some(real) = self.entry(service, before).and_then(|entry| entry.reals.get_mut(id)) {
             real.spec = *spec;
             if spec.weight != 0 {
-                real.last_weight = spec.weight;
+                (real.last_weight, real.failed) = (spec.weight, false);
             }
         }
         Ok(())
@@ -578,17 +580,6 @@ impl Model {
         };
         Ok(())
     }
-}
-
-/// The answers to an atomic list that ended with a refusal.
-fn aborted(mut refusals: Vec<Option<Refusal>>, len: usize) -> Vec<Option<Refusal>> {
-    let aborted = Refusal::new(
-        RefusalKind::Aborted,
-        format!("not done: change {} of the same atomic list was refused", refusals.len()),
-    );
-    refusals.iter_mut().filter(|it| it.is_none()).for_each(|it| *it = Some(aborted.clone()));
-    refusals.resize(len, Some(aborted));
-    refusals
 }
 
 pub(crate) fn no_such_service(id: &ServiceId) -> Refusal {

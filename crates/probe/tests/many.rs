@@ -39,8 +39,10 @@ fn declared(servers: u32) -> Declared {
         spec,
         health: RealHealth::default(),
         given: Some(0),
+        given_failed: false,
     });
-    Declared { spec: HealthSpec { checks: vec![check], ..HealthSpec::default() }, reals: reals.collect() }
+    let spec = HealthSpec { checks: vec![check], ..HealthSpec::default() };
+    Declared { spec, reals: reals.collect(), fallback_given: false }
 }
 
 fn cpu_ms() -> i64 {

@@ -222,6 +222,7 @@ fn real(numbers: &mut Numbers, prefix: &str, last: u64) -> Option<Real> {
         inactive: numbers.below(600) as i32,
         persistent: 0,
         overloaded: false,
+        failed: weight == 0 && numbers.one_in(2),
         removed: numbers.one_in(12),
         unresolved: numbers.one_in(12),
         method: numbers.one_in(6).then(|| "tunnel".to_owned()),

@@ -2,24 +2,40 @@
 
 use super::section;
 use crate::check_table::{Check, CheckType, Expect, Octets, Over, Tls};
-use crate::read::{At, Sections};
+use crate::read::{At, Section, Sections};
 use crate::values::{Address, FilePath, Hex, Int, Many, Name, Short, Shortened as _, Status, Text, Time};
 use api::{CheckKind, Exchange, Http, Rhythm, Transport};
 use indexmap::IndexMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// The checks of a file, with their names.
 #[derive(Default)]
-pub(super) struct Checks {
+pub(crate) struct Checks {
     checks: IndexMap<api::Check, String>,
     names: HashSet<String>,
+    /// Names that a file has for some already.
+    known: HashMap<api::Check, String>,
 }
 
 impl Checks {
+    /// With names that a file has already; of two for one check the first is used.
+    pub(crate) fn known<'a>(known: impl Iterator<Item = (&'a str, &'a api::Check)>) -> Self {
+        let mut checks = Self::default();
+        for (name, check) in known {
+            checks.names.insert(name.to_owned());
+            checks.known.entry(check.clone()).or_insert_with(|| name.to_owned());
+        }
+        checks
+    }
+
     /// The name of a check; its type, and a number if there are more of the type.
     pub(super) fn name(&mut self, check: &api::Check) -> Name {
         if let Some(name) = self.checks.get(check) {
+            return Name(name.clone());
+        }
+        if let Some(name) = self.known.get(check) {
+            self.checks.insert(check.clone(), name.clone());
             return Name(name.clone());
         }
         let kind = check.kind.name();
@@ -35,10 +51,17 @@ impl Checks {
         Many::of(checks.iter().map(|check| self.name(check)))
     }
 
+    /// Tables of those that were used.
     pub(super) fn sections(self) -> Option<Sections<Check>> {
         let sections: Vec<_> =
             self.checks.iter().map(|(check, name)| section(name.clone(), table(check))).collect();
         (!sections.is_empty()).then_some(Sections(sections))
+    }
+
+    /// Tables of those that were used and that the file has not yet.
+    pub(crate) fn new_sections(&self) -> Vec<Section<Check>> {
+        let new = self.checks.iter().filter(|(check, _)| !self.known.contains_key(*check));
+        new.map(|(check, name)| section(name.clone(), table(check))).collect()
     }
 }
 

@@ -1,12 +1,11 @@
 //! Services of a model -> `[service.NAME]` and `[marks]`.
 
-use super::checks::Checks;
-use super::{Hints, marks_table, policy_fields, section};
+use super::{Known, marks_table, policy_fields, section};
 use crate::file::{
-    Checksum, Engine, Fallback, Family, Flag, Forward, HoldDown, OnFailure, Passive, Persistence, Service,
-    Tunnel, TunnelType, Use,
+    Checksum, Engine, Fallback, Family, Flag, Forward, HoldDown, OnFailure, Passive, Persistence, Server,
+    Service, Tunnel, TunnelType, Use,
 };
-use crate::read::{At, Record as _, Section};
+use crate::read::{At, Record as _, Section, Value};
 use crate::settings::MarksTable;
 use crate::values::{
     Address, Int, Many, Match, Name, Netmask, Network, Ports, SchedulerName, Short, Shortened as _, Time,
@@ -22,7 +21,7 @@ const PORTS_MAX: usize = 1024;
 const EXPANDED_MAX: usize = 4096;
 
 /// Ports with their protocols; 0 stands for every port.
-type PortSet = BTreeSet<(Protocol, u16)>;
+pub(crate) type PortSet = BTreeSet<(Protocol, u16)>;
 
 /// Services that are the same but for VIP and port.
 struct Group {
@@ -32,24 +31,26 @@ struct Group {
     service: Service,
 }
 
-/// The tables of all services, and the marks that they do not say.
-pub(super) fn services(
+/// The tables of services that are wanted, and those of the marks that they do not say.
+pub(crate) fn services(
     model: &Model,
-    hints: &Hints,
-    checks: &mut Checks,
+    marks: impl Iterator<Item = api::Mark>,
+    known: &mut Known,
+    names: &mut HashSet<String>,
+    wanted: impl Fn(&ServiceId) -> bool,
 ) -> (Vec<Section<Service>>, Option<MarksTable>) {
     let mut matches: IndexMap<(u32, api::Family), Vec<api::MarkMatch>> = IndexMap::new();
-    for api::Mark { matched, mark } in model.marks() {
+    for api::Mark { matched, mark } in marks {
         matches.entry((mark, api::Family::of(matched.address))).or_default().push(matched);
     }
-    let mut names = HashSet::new();
     let mut sections = Vec::new();
     let mut groups = Groups::default();
-    for (id, entry) in model.services() {
-        let service = table(id, entry, checks);
+    for (id, entry) in model.services().filter(|(id, _)| wanted(id)) {
+        let service = table(id, entry, &common_of(id, entry), known);
+        let name = known.services.get(id);
         match *id {
             ServiceId::Address { protocol, address, port } => {
-                groups.add(hints.names.get(id), protocol, address, port, service);
+                groups.add(name, protocol, address, port, service);
             }
             ServiceId::Fwmark { mark, family } => {
                 let own = matches.get(&(mark, family)).and_then(|own| product(own));
@@ -70,33 +71,45 @@ pub(super) fn services(
                 } else {
                     format!("mark-{mark}-ipv6")
                 };
-                sections.push(section(unique(hints.names.get(id).unwrap_or(&made), &mut names), service));
+                sections.push(section(unique(name.unwrap_or(&made), names), service));
             }
         }
     }
     for group in groups.joined() {
         let made = group.made_name();
-        let name = unique(group.name.as_ref().unwrap_or(&made), &mut names);
+        let name = unique(group.name.as_ref().unwrap_or(&made), names);
         let vip = Some(Many::of(group.addresses.into_iter().map(Address)).into());
         let ports = Some(Many::of(ranges(&group.ports)).into());
         sections.push(section(name, Service { vip, ports, ..group.service }));
     }
+    (
+        sections,
+        marks_of(matches.into_iter().flat_map(|((mark, _), all)| all.into_iter().map(move |it| (mark, it)))),
+    )
+}
+
+/// The table of these marks.
+pub(crate) fn marks_of(all: impl Iterator<Item = (u32, api::MarkMatch)>) -> Option<MarksTable> {
     let mut left: IndexMap<u32, Vec<Match>> = IndexMap::new();
-    for ((mark, _), matches) in matches {
-        left.entry(mark).or_default().extend(matches.into_iter().map(Match));
+    for (mark, matched) in all {
+        left.entry(mark).or_default().push(Match(matched));
     }
-    (sections, marks_table(left))
+    marks_table(left)
 }
 
 /// A name that nothing else has.
-fn unique(name: &str, names: &mut HashSet<String>) -> String {
-    let clean = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '-' };
-    let name: String = name.chars().take(50).map(clean).collect();
-    let name = if name.is_empty() { "service".to_owned() } else { name };
-    let mut tries = std::iter::once(name.clone()).chain((2_u32..).map(|n| format!("{name}-{n}")));
+pub(crate) fn unique(name: &str, names: &mut HashSet<String>) -> String {
+    let mut tries = std::iter::once(name.to_owned()).chain((2_u32..).map(|n| format!("{name}-{n}")));
     let name = tries.find(|name| !names.contains(name)).unwrap_or_default();
     names.insert(name.clone());
     name
+}
+
+/// A name out of whatever text.
+pub(super) fn clean(text: &str) -> String {
+    let clean = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '-' };
+    let name: String = text.chars().take(50).map(clean).collect();
+    if name.is_empty() { "service".to_owned() } else { name }
 }
 
 /// VIPs and ports, if the matches are each VIP with each port.
@@ -115,7 +128,7 @@ fn product(matches: &[api::MarkMatch]) -> Option<(Vec<IpAddr>, Vec<Ports>)> {
 }
 
 /// Consecutive ports as ranges.
-fn ranges(ports: &PortSet) -> Vec<Ports> {
+pub(crate) fn ranges(ports: &PortSet) -> Vec<Ports> {
     let mut ranges: Vec<Ports> = Vec::new();
     for &(protocol, port) in ports {
         if port == 0 {
@@ -180,39 +193,49 @@ impl Groups {
 impl Group {
     fn made_name(&self) -> String {
         let address = self.addresses.first().map(ToString::to_string).unwrap_or_default();
-        match self.ports.first() {
+        clean(&match self.ports.first() {
             Some((protocol, 0)) => format!("{protocol}-{address}").to_lowercase(),
             Some((protocol, port)) => format!("{protocol}-{address}-{port}").to_lowercase(),
             None => address,
-        }
+        })
     }
 }
 
 /// What a service says for all its servers, so that they need not.
-struct Common {
-    forwarding: Forwarding,
-    tunnel: api::Tunnel,
-    port: u16,
+pub(crate) struct Common {
+    pub(crate) forwarding: Forwarding,
+    pub(crate) tunnel: api::Tunnel,
+    pub(crate) port: u16,
 }
 
-/// A service without its identity.
-fn table(id: &ServiceId, entry: &ServiceEntry, checks: &mut Checks) -> Service {
-    let spec = entry.spec();
-    let own = match *id {
-        ServiceId::Address { port, .. } => port,
-        ServiceId::Fwmark { .. } => 0,
-    };
+/// What its first server says.
+pub(crate) fn common_of(id: &ServiceId, entry: &ServiceEntry) -> Common {
     // Oldest first, as they must be added.
     let reals: Vec<(&RealId, &RealEntry)> = entry.reals().rev().collect();
     let mut ports = reals.iter().map(|(real, _)| real.port);
     let first_port = ports.next().filter(|port| *port != 0 && ports.all(|other| other == *port));
-    let common = Common {
+    Common {
         forwarding: reals.first().map_or(Forwarding::DirectRouting, |(_, real)| real.spec.forwarding),
         tunnel: reals.first().map_or(api::Tunnel::Ipip, |(_, real)| meant(&real.spec)),
-        port: first_port.unwrap_or(own),
-    };
+        port: first_port.unwrap_or(own_port(id)),
+    }
+}
+
+/// The port of its servers unless something else is said.
+pub(crate) fn own_port(id: &ServiceId) -> u16 {
+    match *id {
+        ServiceId::Address { port, .. } => port,
+        ServiceId::Fwmark { .. } => 0,
+    }
+}
+
+/// A service without its identity.
+pub(crate) fn table(id: &ServiceId, entry: &ServiceEntry, common: &Common, known: &mut Known) -> Service {
+    let spec = entry.spec();
+    // Oldest first, as they must be added.
+    let reals: Vec<(&RealId, &RealEntry)> = entry.reals().rev().collect();
     let uses: Vec<Short<Use>> =
-        reals.iter().map(|(id, real)| Short(of_real(id, real, &common, entry, checks))).collect();
+        reals.iter().map(|(real, it)| Short(of_real(id, real, it, common, entry, known))).collect();
     let flags = [
         (spec.scheduler_flags.flag_1, Flag::Fallback),
         (spec.scheduler_flags.flag_2, Flag::Port),
@@ -221,6 +244,7 @@ fn table(id: &ServiceId, entry: &ServiceEntry, checks: &mut Checks) -> Service {
     let flags: Vec<Flag> = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).collect();
     let (gone, rescue, source_nat, placement) = policy_fields(entry.policy_choices());
     let service = Service {
+        cluster: known.clusters.get(id).map(|name| Name(name.clone()).into()),
         servers: Some(Many::of(uses).into()),
         scheduler: Some(SchedulerName(entry.scheduler()).into()),
         scheduler_flags: (!flags.is_empty()).then(|| Many::of(flags).into()),
@@ -229,14 +253,14 @@ fn table(id: &ServiceId, entry: &ServiceEntry, checks: &mut Checks) -> Service {
         one_packet: spec.one_packet.then(|| true.into()),
         forward: (common.forwarding != Forwarding::DirectRouting).then(|| forward(common.forwarding).into()),
         tunnel: (common.tunnel != api::Tunnel::Ipip).then(|| Short(of_tunnel(common.tunnel)).into()),
-        server_port: (common.port != own).then(|| Int(common.port.into()).into()),
+        server_port: (common.port != own_port(id)).then(|| Int(common.port.into()).into()),
         gone,
         rescue,
         source_nat,
         placement,
         ..Service::default()
     };
-    with_admission(with_health(service, entry, &common, checks), entry)
+    with_admission(with_health(service, id, entry, common, known), entry)
 }
 
 fn with_admission(service: Service, entry: &ServiceEntry) -> Service {
@@ -253,14 +277,20 @@ fn with_admission(service: Service, entry: &ServiceEntry) -> Service {
     }
 }
 
-fn with_health(service: Service, entry: &ServiceEntry, common: &Common, checks: &mut Checks) -> Service {
+fn with_health(
+    service: Service,
+    id: &ServiceId,
+    entry: &ServiceEntry,
+    common: &Common,
+    known: &mut Known,
+) -> Service {
     let health = entry.health();
     let time = |ms: u32| (ms != 0).then_some(ms);
     Service {
-        checks: (!health.checks.is_empty()).then(|| checks.names(&health.checks).into()),
+        checks: (!health.checks.is_empty()).then(|| known.checks.names(&health.checks).into()),
         on_failure: (health.on_failure == api::OnFailure::Quiesce).then(|| OnFailure::Quiesce.into()),
         panic_percent: (health.panic_percent != 0).then(|| Int(health.panic_percent.into()).into()),
-        fallback: health.fallback.as_ref().map(|it| Short(of_fallback(it, common)).into()),
+        fallback: health.fallback.as_ref().map(|it| Short(of_fallback(id, it, common, known)).into()),
         hold_down: health.hold_down.map(|it| {
             At::from(HoldDown {
                 failures: Int(it.failures.into()).into(),
@@ -295,37 +325,86 @@ fn meant(spec: &RealSpec) -> api::Tunnel {
     }
 }
 
-fn of_real(id: &RealId, real: &RealEntry, common: &Common, entry: &ServiceEntry, checks: &mut Checks) -> Use {
-    let RealEntry { spec, last_weight } = real;
+/// What the table of a server says, where it says something.
+fn said<'a, T, V>(
+    server: Option<&'a Server>,
+    field: impl Fn(&'a Server) -> &'a Option<At<T>>,
+    value: impl Fn(&'a T) -> V,
+) -> Option<V>
+where
+    T: 'a,
+{
+    server.and_then(|server| field(server).as_ref()).map(|at| value(&at.value))
+}
+
+fn of_real(
+    service: &ServiceId,
+    id: &RealId,
+    real: &RealEntry,
+    common: &Common,
+    entry: &ServiceEntry,
+    known: &mut Known,
+) -> Use {
+    let RealEntry { spec, last_weight, .. } = real;
     let health = entry.real_health(id);
-    let own_checks = health.and_then(|health| health.checks.as_ref());
-    let tunnel = meant(spec);
+    let section = known.servers.named(id.address, service.family(), spec.forwarding);
+    let name = section.map_or_else(|| id.address.to_string(), |section| section.name.value.clone());
+    let server = section.and_then(|section| section.record.as_ref());
+    let own_checks = health.and_then(|health| health.checks.as_ref()).map(|own| known.checks.names(own));
+    let is_said = said(server, |it| &it.checks, |it| Some(it) == own_checks.as_ref()).unwrap_or(false);
+    let drain = health.is_some_and(|health| health.drain);
+    let (forward, tunnel) = way(spec, server, common);
     Use {
         port: number(id.port.into(), common.port.into()),
-        weight: number(spec.weight, 1),
+        weight: number(spec.weight, said(server, |it| &it.weight, |it| it.0).unwrap_or(1)),
         last_weight: number(*last_weight, spec.weight),
-        upper_threshold: number(spec.upper_threshold, 0),
-        lower_threshold: number(spec.lower_threshold, 0),
-        forward: (spec.forwarding != common.forwarding).then(|| forward(spec.forwarding).into()),
-        tunnel: (tunnel != common.tunnel).then(|| Short(of_tunnel(tunnel)).into()),
-        checks: own_checks.map(|own| checks.names(own).into()),
-        drain: health.is_some_and(|health| health.drain).then(|| true.into()),
-        ..Use::of(Name(id.address.to_string()).into())
+        upper_threshold: number(
+            spec.upper_threshold,
+            said(server, |it| &it.upper_threshold, |it| it.0).unwrap_or(0),
+        ),
+        lower_threshold: number(
+            spec.lower_threshold,
+            said(server, |it| &it.lower_threshold, |it| it.0).unwrap_or(0),
+        ),
+        forward,
+        tunnel,
+        checks: own_checks.filter(|_| !is_said).map(At::from),
+        drain: (drain != said(server, |it| &it.drain, |it| *it).unwrap_or(false)).then(|| drain.into()),
+        ..Use::of(Name(name).into())
     }
 }
 
-fn of_fallback(fallback: &api::Fallback, common: &Common) -> Fallback {
+type Way = (Option<At<Forward>>, Option<At<Short<Tunnel>>>);
+
+/// How packets reach it, where neither its table nor the service says so.
+fn way(spec: &RealSpec, server: Option<&Server>, common: &Common) -> Way {
+    let wanted = (forward(spec.forwarding), Short(of_tunnel(meant(spec))));
+    let usual = (
+        said(server, |it| &it.forward, |it| *it).unwrap_or(forward(common.forwarding)),
+        said(server, |it| &it.tunnel, Clone::clone).unwrap_or_else(|| Short(of_tunnel(common.tunnel))),
+    );
+    ((wanted.0 != usual.0).then(|| wanted.0.into()), (wanted.1 != usual.1).then(|| wanted.1.into()))
+}
+
+fn of_fallback(service: &ServiceId, fallback: &api::Fallback, common: &Common, known: &Known) -> Fallback {
     let api::Fallback { real, spec } = fallback;
-    let tunnel = meant(spec);
+    let section = known.servers.named(real.address, service.family(), spec.forwarding);
+    let name = section.map_or_else(|| real.address.to_string(), |section| section.name.value.clone());
+    let (forward, tunnel) = way(spec, section.and_then(|section| section.record.as_ref()), common);
     Fallback {
         port: number(real.port.into(), common.port.into()),
         weight: number(spec.weight, 1),
         upper_threshold: number(spec.upper_threshold, 0),
         lower_threshold: number(spec.lower_threshold, 0),
-        forward: (spec.forwarding != common.forwarding).then(|| forward(spec.forwarding).into()),
-        tunnel: (tunnel != common.tunnel).then(|| Short(of_tunnel(tunnel)).into()),
-        ..Fallback::from_alone(Name(real.address.to_string()).into())
+        forward,
+        tunnel,
+        ..Fallback::from_alone(Name(name).into())
     }
+}
+
+/// The servers of a table, each as it is written.
+pub(crate) fn item_texts(service: &Service) -> Vec<String> {
+    service.servers.iter().flat_map(|at| at.value.values()).map(Value::write).collect()
 }
 
 fn of_persistence(id: &ServiceId, persistence: api::Persistence) -> Persistence {

@@ -219,6 +219,12 @@ impl<'a> Resolver<'a> {
         known.into_iter().map(|at| At { value: Short(Use::of(at.clone())), span: at.span.clone() }).collect()
     }
 
+    /// The names of the servers of a cluster.
+    pub(crate) fn member_names(&self, cluster: &str) -> HashSet<&'a str> {
+        let members = self.names.clusters.get(cluster).and_then(|section| section.record.as_ref());
+        members.iter().flat_map(|it| it.servers.value.values()).map(|name| name.0.as_str()).collect()
+    }
+
     /// Warns of what is declared and then not used.
     pub(super) fn warn_of_unused(&mut self) {
         let file = self.file;

@@ -164,25 +164,26 @@ impl<'a> Resolver<'a> {
     }
 
     fn tunnel(&mut self, at: &At<Short<Tunnel>>) -> Option<api::Tunnel> {
-        let Tunnel { r#type, port, checksum } = &at.value.0;
-        let sum = match checksum.as_ref().map(|at| at.value) {
-            Some(Checksum::Full) => api::TunnelChecksum::Full,
-            Some(Checksum::Remote) => api::TunnelChecksum::Remote,
-            Some(Checksum::None) | None => api::TunnelChecksum::None,
-        };
-        let wrong = match (r#type.value, port, checksum) {
-            (TunnelType::Ipip, None, None) => return Some(api::Tunnel::Ipip),
-            (TunnelType::Gue, Some(port), _) => {
-                return Some(api::Tunnel::Gue { port: port.value.short(), checksum: sum });
-            }
-            (TunnelType::Gre, None, _) => return Some(api::Tunnel::Gre { checksum: sum }),
-            (TunnelType::Ipip, _, _) => "a tunnel of type \"ipip\" has neither `port' nor `checksum'",
-            (TunnelType::Gue, None, _) => {
-                "a tunnel of type \"gue\" needs its UDP port: { type = \"gue\", port = 6080 }"
-            }
-            (TunnelType::Gre, Some(_), _) => "a tunnel of type \"gre\" has no `port'",
-        };
-        self.error(&at.span, wrong);
-        None
+        tunnel_of(&at.value.0).map_err(|wrong| self.error(&at.span, wrong)).ok()
+    }
+}
+
+/// The encapsulation that a table says, or what is wrong with it.
+pub(crate) fn tunnel_of(tunnel: &Tunnel) -> Result<api::Tunnel, &'static str> {
+    let Tunnel { r#type, port, checksum } = tunnel;
+    let sum = match checksum.as_ref().map(|at| at.value) {
+        Some(Checksum::Full) => api::TunnelChecksum::Full,
+        Some(Checksum::Remote) => api::TunnelChecksum::Remote,
+        Some(Checksum::None) | None => api::TunnelChecksum::None,
+    };
+    match (r#type.value, port, checksum) {
+        (TunnelType::Ipip, None, None) => Ok(api::Tunnel::Ipip),
+        (TunnelType::Gue, Some(port), _) => Ok(api::Tunnel::Gue { port: port.value.short(), checksum: sum }),
+        (TunnelType::Gre, None, _) => Ok(api::Tunnel::Gre { checksum: sum }),
+        (TunnelType::Ipip, _, _) => Err("a tunnel of type \"ipip\" has neither `port' nor `checksum'"),
+        (TunnelType::Gue, None, _) => {
+            Err("a tunnel of type \"gue\" needs its UDP port: { type = \"gue\", port = 6080 }")
+        }
+        (TunnelType::Gre, Some(_), _) => Err("a tunnel of type \"gre\" has no `port'"),
     }
 }

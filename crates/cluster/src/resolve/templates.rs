@@ -14,7 +14,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The templates of a service, nearest first; `None` if they go round in a circle or are too deep.
-    fn chain(&self, section: &Section<Service>) -> Option<Vec<&'a Section<Service>>> {
+    pub(crate) fn chain(&self, section: &Section<Service>) -> Option<Vec<&'a Section<Service>>> {
         let mut chain: Vec<&'a Section<Service>> = Vec::new();
         let mut next = self.template_of(section);
         while let Some(template) = next {
@@ -62,7 +62,7 @@ impl<'a> Resolver<'a> {
 
     /// A service with what its templates say, and whether something in it or in them was wrong. `None` if its templates go
     /// round in a circle, or nothing of it could be read.
-    pub(super) fn filled(&self, section: &'a Section<Service>) -> Option<(Service, bool)> {
+    pub(crate) fn filled(&self, section: &'a Section<Service>) -> Option<(Service, bool)> {
         let mut broken = section.broken;
         let mut filled = section.record.clone()?;
         for template in self.chain(section)? {

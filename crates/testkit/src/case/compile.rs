@@ -277,6 +277,7 @@ impl Compiled {
             tunnel,
             tunnel_flags,
             tunnel_port_be: tunnel_port.to_be(),
+            failed: written.failed.into(),
             counts_clients: (of.connections_per_client != 0).into(),
             upper_threshold: written.upper_threshold,
             lower_threshold: written.lower_threshold,

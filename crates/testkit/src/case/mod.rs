@@ -158,6 +158,9 @@ pub struct Real {
     /// It has reached its upper threshold.
     #[serde(default)]
     pub overloaded: bool,
+    /// Its health checks took its work from it.
+    #[serde(default)]
+    pub failed: bool,
     /// Deleted, but with flows left.
     #[serde(default)]
     pub removed: bool,

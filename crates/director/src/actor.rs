@@ -12,7 +12,7 @@ use crate::passive::Seen;
 use crate::state::{StateError, StateFile};
 use crate::statistics::Statistics;
 use crate::sweep::Sweep;
-use crate::sync::Sync;
+use crate::sync::Synchronisation;
 use crate::tables;
 use crate::trace::{Took, Traces};
 use crate::trial::Trial;
@@ -100,7 +100,7 @@ pub(crate) struct Director {
     /// How long the parts of the last change took.
     pub(crate) took: Took,
     pub(crate) capture: Arc<Switch>,
-    pub(crate) sync: Sync,
+    pub(crate) sync: Synchronisation,
     state: StateFile,
     /// Next hops of a former daemon that nobody has confirmed yet.
     inherited: BTreeSet<IpAddr>,
@@ -129,7 +129,7 @@ impl Director {
             datapath,
             watched: Watched::of(&declared),
             capture: Arc::default(),
-            sync: Sync::in_directory(state.directory()),
+            sync: Synchronisation::in_directory(state.directory()),
             traces: Traces::default(),
             took: Took::default(),
             declared,

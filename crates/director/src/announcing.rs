@@ -36,16 +36,29 @@ pub(crate) struct Announcing {
     queue: mpsc::Sender<Vec<u8>>,
     counts: Arc<Counts>,
     services: BTreeMap<u32, Of>,
+    /// Of the tables that the services were read from.
+    version: Option<u64>,
 }
 
 impl Announcing {
     /// With messages put together by this writer, which go into this queue.
     pub(crate) fn new(writer: Writer, queue: mpsc::Sender<Vec<u8>>, counts: Arc<Counts>) -> Self {
-        Self { announcer: Announcer::default(), writer, queue, counts, services: BTreeMap::new() }
+        Self {
+            announcer: Announcer::default(),
+            writer,
+            queue,
+            counts,
+            services: BTreeMap::new(),
+            version: None,
+        }
     }
 
-    /// A slice of the sweep begins: the services as they are now.
-    pub(crate) fn begin(&mut self, tables: &Tables) {
+    /// A slice of the sweep begins, with tables of this version.
+    pub(crate) fn begin(&mut self, tables: &Tables, version: u64) {
+        if self.version == Some(version) {
+            return;
+        }
+        self.version = Some(version);
         let of = |service: &abi::Service| Of {
             mark: service.mark,
             persistence_s: service.persistence_s,

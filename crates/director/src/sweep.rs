@@ -88,7 +88,7 @@ impl Sweep {
             self.controls.set_services(tables.services.values());
         }
         if let Some(announcing) = &mut self.announcing {
-            announcing.begin(tables);
+            announcing.begin(tables, version);
         }
         let done = self.go_on(maps, tables, now_ns, deleted);
         if let Some(announcing) = &mut self.announcing {

@@ -76,7 +76,7 @@ struct Asked {
 
 /// The daemons that were asked for.
 #[derive(Debug)]
-pub(crate) struct Sync {
+pub(crate) struct Synchronisation {
     path: PathBuf,
     asked: Vec<Asked>,
 }
@@ -89,7 +89,7 @@ pub(crate) struct Ready {
     mailbox: Mailbox,
 }
 
-impl Sync {
+impl Synchronisation {
     /// None yet; those that are asked for are kept in this directory.
     pub(crate) fn in_directory(directory: &Path) -> Self {
         Self { path: directory.join("sync.json"), asked: Vec::new() }

@@ -46,7 +46,8 @@ mod view;
 
 pub use admission::Admission;
 pub use apply::{
-    Applied, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine, RollbackRequest,
+    Applied, ApplyRequest, CONFIRM_S, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine,
+    RollbackRequest,
 };
 pub use capture::{CaptureRequest, SNAPLEN_MAX};
 pub use change::{Change, Changes, Outcomes, Timeouts};

@@ -2,7 +2,7 @@
 
 use crate::args::{ExplainArgs, SetArgs, ShowArgs};
 use crate::policy::change;
-use api::{Change, ExplainRequest, Explanation, SettingsView, Status, Verdicts};
+use api::{Change, ExplainRequest, Explanation, Refusal, SettingsView, Status, Verdicts};
 use runtime::control::{Client, ControlError};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -14,6 +14,9 @@ pub(crate) enum ShowError {
     /// The director could not be asked.
     #[error("cannot ask the director")]
     Ask(#[source] ControlError),
+    /// It was asked, and does not do it.
+    #[error("the director refused")]
+    Refused(#[source] Refusal),
     /// The answer could not be printed.
     #[error("cannot print the answer")]
     Print(#[source] io::Error),
@@ -32,15 +35,25 @@ pub(crate) enum ShowError {
     },
 }
 
+impl ShowError {
+    /// What became of a question.
+    pub(crate) fn asking(error: ControlError) -> Self {
+        match error {
+            ControlError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Ask(error),
+        }
+    }
+}
+
 /// `sluice status`.
 pub(crate) fn status(args: &ShowArgs) -> Result<(), ShowError> {
-    let status: Status = Client::new(&args.socket).get("/v1/status").map_err(ShowError::Ask)?;
+    let status: Status = Client::new(&args.socket).get("/v1/status").map_err(ShowError::asking)?;
     print(args, &status, status_text)
 }
 
 /// `sluice verdicts`.
 pub(crate) fn verdicts(args: &ShowArgs) -> Result<(), ShowError> {
-    let verdicts: Verdicts = Client::new(&args.socket).get("/v1/verdicts").map_err(ShowError::Ask)?;
+    let verdicts: Verdicts = Client::new(&args.socket).get("/v1/verdicts").map_err(ShowError::asking)?;
     print(args, &verdicts, verdicts_text)
 }
 
@@ -50,7 +63,7 @@ pub(crate) fn set(args: &SetArgs) -> Result<(), ShowError> {
     match (&args.name, args.value) {
         (Some(name), Some(value)) => change(&client, Change::SetSetting { name: name.clone(), value }),
         _ => {
-            let settings: SettingsView = client.get("/v1/settings").map_err(ShowError::Ask)?;
+            let settings: SettingsView = client.get("/v1/settings").map_err(ShowError::asking)?;
             print(&args.show, &settings, settings_text)
         }
     }
@@ -64,7 +77,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), ShowError> {
     }
     let request = ExplainRequest { protocol: args.protocol, client, virtual_address };
     let answer: Explanation =
-        Client::new(&args.show.socket).post("/v1/explain", &request).map_err(ShowError::Ask)?;
+        Client::new(&args.show.socket).post("/v1/explain", &request).map_err(ShowError::asking)?;
     print(&args.show, &answer, explanation_text)
 }
 

@@ -14,6 +14,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+/// What every file begins with: the type of its first block.
+const MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 /// Longest block of the file; nothing that the director writes is longer.
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
@@ -119,6 +121,10 @@ pub(crate) fn run(args: &CaptureArgs) -> Result<(), ShowError> {
         target.give_up();
     }
     took.map_err(ShowError::asking)?;
+    if reading.parser.is_none() {
+        let text = "the director's answer to /v1/capture is no capture (another version?)";
+        return Err(ShowError::Words(text.to_owned()));
+    }
     runtime::tell(reading.summary());
     match reading.failed {
         Some(text) => Err(ShowError::Words(format!("nothing was captured: {text}"))),
@@ -194,17 +200,20 @@ impl Reading {
         let mut lines = String::new();
         while !rest.is_empty() {
             let Some(parser) = &mut self.parser else {
+                if rest.len() >= MAGIC.len() && !rest.starts_with(&MAGIC) {
+                    return Err(no_capture("it begins otherwise"));
+                }
                 match PcapNgParser::new(rest) {
                     Ok((behind, parser)) => (rest, self.parser) = (behind, Some(parser)),
                     Err(PcapError::IncompleteBuffer) => break,
-                    Err(error) => return Err(no_capture(&error)),
+                    Err(error) => return Err(no_capture(error)),
                 }
                 continue;
             };
             let (behind, block) = match parser.next_block(rest) {
                 Ok(read) => read,
                 Err(PcapError::IncompleteBuffer) => break,
-                Err(error) => return Err(no_capture(&error)),
+                Err(error) => return Err(no_capture(error)),
             };
             rest = behind;
             match block {
@@ -249,7 +258,7 @@ impl Reading {
     }
 }
 
-fn no_capture(error: &PcapError) -> io::Error {
+fn no_capture(error: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("it is no capture (another version?): {error}"))
 }
 
@@ -296,7 +305,9 @@ mod tests {
 
     #[test]
     fn what_is_no_capture_is_said_to_be_none() {
-        let error = Reading::default().take(b"<html>what is this</html>...", true).expect_err("no pcapng");
-        assert!(error.to_string().starts_with("it is no capture (another version?): "), "{error}");
+        let error = Reading::default().take(b"<html>", true).expect_err("no pcapng");
+        assert_eq!(error.to_string(), "it is no capture (another version?): it begins otherwise");
+        // A piece may end anywhere.
+        assert_eq!(Reading::default().take(&MAGIC[..3], true).expect("the beginning"), "");
     }
 }

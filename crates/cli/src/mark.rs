@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 const EXAMPLES: &str = "\
 Examples:
   sluice mark add tcp 192.0.2.10:80 192.0.2.10:443 --mark 1
-  sluice mark add tcp '192.0.2.10:*' --mark 2   # ports that no other match names
+  sluice mark add tcp '192.0.2.10:*' --mark 2     # all other ports
   sluice mark add tcp 192.0.2.10:21 192.0.2.10:50000-50099 --mark 3
   sluice mark list --json
   sluice mark delete tcp 192.0.2.10:443
-  sluice ipvsadm -A -f 1 -s wlc -p              # the service that gets them";
+  sluice ipvsadm -A -f 1 -s wlc -p                # the service that gets them";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -28,8 +28,8 @@ const WAIT: Duration = Duration::from_secs(30);
 /// A director on a link that leads nowhere, with a service and its real servers.
 struct World {
     directory: tempfile::TempDir,
-    _netns: NetNs,
-    daemon: Child,
+    netns: NetNs,
+    daemon: Option<Child>,
     limits: Limits,
 }
 
@@ -41,16 +41,14 @@ impl World {
         nix::mount::mount(Some("bpf"), &bpffs, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>)
             .expect("a bpffs");
         let netns = NetNs::new("mf").expect("namespace");
-        netns.ip("link add d0 type dummy").expect("a link");
-        netns.ip("link set d0 up").expect("up");
         let limits = Limits { established_flows_max: flows, embryonic_flows_max: 64, ..Limits::default() };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command.args(["director", "-i", "d0", "--embryonic-flows-max", "64", "--established-flows-max"]);
-        command.arg(flows.to_string()).stderr(Stdio::null());
-        command.arg("--pin").arg(bpffs.join("sluice")).arg("--state").arg(directory.path().join("state"));
-        command.env("SLUICE_SOCKET", directory.path().join("s"));
-        let daemon = netns.run(move || command.spawn()).expect("inside").expect("a director");
-        let world = Self { directory, _netns: netns, daemon, limits };
+        let mut world = Self { directory, netns, daemon: None, limits };
+        world.netns.ip("link add br0 type bridge").expect("a link");
+        let mut command = world.command(&["director", "-i", "br0", "--embryonic-flows-max", "64"]);
+        command.arg("--established-flows-max").arg(flows.to_string()).stderr(Stdio::null());
+        command.arg("--pin").arg(bpffs.join("sluice")).arg("--state").arg(world.path("state"));
+        let daemon = world.netns.run(move || command.spawn()).expect("inside").expect("a director");
+        world.daemon = Some(daemon);
         let deadline = Instant::now() + WAIT;
         while !world.command(&["status"]).output().expect("sluice").status.success() {
             assert!(Instant::now() < deadline, "waited in vain for the director");
@@ -100,7 +98,7 @@ impl World {
 
     /// Runs the command and hands on its lines, as a pipe would.
     fn measure(&self, words: &[&str], mut take: impl FnMut(&str)) {
-        let pid = self.daemon.id();
+        let pid = self.daemon.as_ref().expect("a director").id();
         // From here on the highest use of memory is counted anew (proc(5), clear_refs).
         std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("clear_refs");
         let others = Others::start(&self.path("s"));
@@ -127,15 +125,16 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // The director ends at once when it is told to; the programs and tables stay until they are removed.
-        let pid = nix::unistd::Pid::from_raw(self.daemon.id().cast_signed());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let deadline = Instant::now() + WAIT;
-        while matches!(self.daemon.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
+        if let Some(daemon) = &mut self.daemon {
+            let pid = nix::unistd::Pid::from_raw(daemon.id().cast_signed());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let deadline = Instant::now() + WAIT;
+            while matches!(daemon.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = daemon.kill();
+            let _ = daemon.wait();
         }
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
         let _ = kernel::detach_all(&self.path("bpffs/sluice"));
         let _ = nix::mount::umount2(&self.path("bpffs"), nix::mount::MntFlags::MNT_DETACH);
     }

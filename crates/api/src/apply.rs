@@ -3,6 +3,9 @@
 use crate::Changes;
 use serde::{Deserialize, Serialize};
 
+/// Seconds that a confirmation may be waited for.
+pub const CONFIRM_S: std::ops::RangeInclusive<u32> = 10..=86_400;
+
 /// A cluster file to be planned or applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyRequest {
@@ -10,7 +13,7 @@ pub struct ApplyRequest {
     pub name: String,
     /// Its text.
     pub text: String,
-    /// Take it back after so many seconds unless it is confirmed, 10 to 86,400; and at once when traffic gets much worse.
+    /// Take it back after so many seconds unless it is confirmed, as many as [`CONFIRM_S`] allows; and at once when traffic gets much worse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_s: Option<u32>,
     /// Refuse if the present configuration has another number: what was planned is what is applied.

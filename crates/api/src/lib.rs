@@ -50,8 +50,8 @@ mod view;
 
 pub use admission::Admission;
 pub use apply::{
-    Applied, AppliedFile, ApplyRequest, History, HistoryEntry, Pending, Plan, PlanAction, PlanLine,
-    RollbackRequest, Saved,
+    Applied, AppliedFile, ApplyRequest, CONFIRM_S, History, HistoryEntry, Pending, Plan, PlanAction,
+    PlanLine, RollbackRequest, Saved,
 };
 pub use capture::{CaptureRequest, SNAPLEN_MAX};
 pub use change::{Change, Changes, Outcomes, Timeouts};

@@ -1,6 +1,6 @@
 //! `sluice plan`, `apply`, `confirm`, `rollback`, `history`: cluster files and the director that runs one.
 
-use crate::args::ShowArgs;
+use crate::args::{ShowArgs, number};
 use crate::file::{self, FileError};
 use crate::show::{ShowError, print};
 use api::{Applied, ApplyRequest, History, Plan, PlanLine, Refusal, RollbackRequest, Saved};
@@ -22,16 +22,18 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sluice apply cluster.toml
-  sluice apply cluster.toml --confirm 5m        taken back after five minutes, unless you say `sluice confirm'
-  sluice apply cluster.toml --expect 41         only if configuration 41, which was planned with, is still the present one")]
+  # Taken back after five minutes, unless you say `sluice confirm':
+  sluice apply cluster.toml --confirm 5m
+  # Only if configuration 41, which was planned with, is still the present one:
+  sluice apply cluster.toml --expect 41")]
 pub(crate) struct ApplyArgs {
     /// The cluster file, or `-` for standard input.
     file: PathBuf,
     /// Take it back unless it is confirmed within this time (10s to 24h), and at once when traffic gets much worse.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = confirm_time, allow_hyphen_values = true)]
     confirm: Option<Duration>,
     /// Refuse if the present configuration has another number.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::<u64>, allow_negative_numbers = true)]
     expect: Option<u64>,
     /// Where and how to show.
     #[command(flatten)]
@@ -39,9 +41,10 @@ pub(crate) struct ApplyArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sluice rollback 41        after `sluice history' listed it")]
+#[command(after_help = "Example:\n  sluice history       # lists the numbers\n  sluice rollback 41")]
 pub(crate) struct RollbackArgs {
     /// Number of the configuration to go back to.
+    #[arg(value_parser = number::<u64>, allow_negative_numbers = true)]
     generation: u64,
     /// Where and how to show.
     #[command(flatten)]
@@ -51,7 +54,7 @@ pub(crate) struct RollbackArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "It is the file that was applied last, comments, names and templates kept; what was changed by hand since is written into it, \
-and listed on top.\n\nExample:\n  sluice save > cluster.toml        then: sluice plan cluster.toml, which has nothing to change"
+and listed on top.\n\nExample:\n  sluice save > cluster.toml\n  sluice plan cluster.toml     # has nothing to change"
 )]
 pub(crate) struct SaveArgs {
     /// Control socket of the director.
@@ -69,8 +72,20 @@ pub(crate) enum ApplyError {
     #[error(transparent)]
     Show(#[from] ShowError),
     /// Findings, each on a line with its place.
-    #[error("nothing was changed:\n{0}")]
+    #[error("nothing was changed:{}{}", before(.0), .0)]
     Refused(String),
+}
+
+/// Findings begin on a line of their own, so that editors find their places.
+fn before(refused: &str) -> char {
+    if refused.contains('\n') || refused.contains(": error: ") { '\n' } else { ' ' }
+}
+
+fn confirm_time(text: &str) -> Result<Duration, String> {
+    let is_allowed =
+        |time: &Duration| api::CONFIRM_S.contains(&u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+    let time = humantime::parse_duration(text).ok().filter(is_allowed);
+    time.ok_or_else(|| "give a time of 10s to 24h with its unit, such as 90s, 5m or 1h".to_owned())
 }
 
 /// `sluice plan`.
@@ -104,13 +119,13 @@ pub(crate) fn confirm(args: &ShowArgs) -> Result<(), ApplyError> {
 
 /// `sluice history`.
 pub(crate) fn history(args: &ShowArgs) -> Result<(), ApplyError> {
-    let history: History = Client::new(&args.socket).get("/v1/history").map_err(ShowError::Ask)?;
+    let history: History = Client::new(&args.socket).get("/v1/history").map_err(ShowError::asking)?;
     Ok(print(args, &history, history_text)?)
 }
 
 /// `sluice save`.
 pub(crate) fn save(args: &SaveArgs) -> Result<(), ApplyError> {
-    let saved: Saved = Client::new(&args.socket).get("/v1/saved").map_err(ShowError::Ask)?;
+    let saved: Saved = Client::new(&args.socket).get("/v1/saved").map_err(ShowError::asking)?;
     let text = text_of(&saved).map_err(|refusal| ApplyError::Refused(refusal.message))?;
     Ok(file::print(&text)?)
 }

@@ -17,18 +17,21 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  sluice demo                                    a whole cluster on this machine, shown live
-  sluice director --interface eth0               balance what arrives on eth0
-  sluice ipvsadm -A -t 192.0.2.10:80 -s wlc      the classic command line (or link it as ipvsadm)
+  sluice demo                                # a whole cluster on this machine
+  sluice director --interface eth0           # balance what arrives on eth0
+  sluice ipvsadm -A -t 192.0.2.10:80 -s wlc  # or link it as ipvsadm
   sluice explain tcp 198.51.100.7:40000 192.0.2.10:80
-  sluice validate cluster.toml                   everything that is wrong with a cluster file";
+  sluice validate cluster.toml               # all that is wrong with a file";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the director: attach the packet path and serve the control socket.
     Director(director::Options),
     /// The classic command line of Linux Virtual Server; `ipvsadm -h` lists its options.
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  sluice ipvsadm -A -t 192.0.2.10:80 -s wlc\n  sluice ipvsadm -L -n"
+    )]
     Ipvsadm(IpvsadmArgs),
     /// Show the director: interfaces, flows, limits.
     #[command(after_help = "Example:\n  sluice status --json")]
@@ -143,6 +146,7 @@ pub(crate) struct SetArgs {
     #[arg(requires = "value")]
     pub(crate) name: Option<String>,
     /// Its new value.
+    #[arg(value_parser = number::<u32>, allow_negative_numbers = true)]
     pub(crate) value: Option<u32>,
     /// Where and how to show.
     #[command(flatten)]
@@ -164,6 +168,11 @@ pub(crate) struct ExplainArgs {
     pub(crate) show: ShowArgs,
 }
 
+/// A number of the command line, with an error that says what would be right.
+pub(crate) fn number<N: std::str::FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse().map_err(|_| "give a whole number from 0 up, such as 41")
+}
+
 fn endpoint(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
         .map_err(|_| "give an address with its port, such as 198.51.100.7:40000 or [2001:db8::7]:40000")
@@ -179,4 +188,94 @@ pub(crate) struct CompletionsArgs {
 pub(crate) struct ManArgs {
     /// Folder for the pages; it must exist.
     pub(crate) folder: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Columns of a terminal that breaks no example.
+    const COLUMNS: usize = 80;
+
+    /// The commands of a line of a shell, each in words. A comment is none; where output goes, and what follows, is not looked at.
+    fn commands(line: &str) -> Vec<Vec<String>> {
+        let (mut all, mut words) = (Vec::new(), Vec::new());
+        let mut rest = line.trim_start();
+        while !rest.is_empty() && !rest.starts_with(['#', '>', '<', '&']) {
+            if let Some(behind) = rest.strip_prefix('|') {
+                all.push(std::mem::take(&mut words));
+                rest = behind.trim_start();
+                continue;
+            }
+            let (word, behind) = match rest.strip_prefix('\'') {
+                Some(quoted) => quoted.split_once('\'').expect("the second quote"),
+                None => rest.split_once(' ').unwrap_or((rest, "")),
+            };
+            words.push(word.to_owned());
+            rest = behind.trim_start();
+        }
+        all.push(words);
+        all.retain(|words| !words.is_empty());
+        all
+    }
+
+    /// Looks at the examples of a command, called by these words, and of those below it. Gives the number of commands.
+    fn look(command: &clap::Command, path: &[String]) -> usize {
+        let help = command.get_after_help().unwrap_or_else(|| panic!("{path:?} has no example")).to_string();
+        let lines = help.lines().skip_while(|line| !line.starts_with("Example")).skip(1);
+        let mut is_there = false;
+        for line in lines.take_while(|line| line.starts_with("  ")) {
+            assert!(line.len() < COLUMNS, "{path:?}: a terminal would break {line:?}");
+            for words in commands(line).into_iter().filter(|words| words[0] == "sluice") {
+                is_there |= words.starts_with(path);
+                if let Err(error) = Args::try_parse_from(&words) {
+                    panic!("{path:?}: {line:?}: {error}");
+                }
+            }
+        }
+        assert!(is_there, "{path:?}: no example of its own in {help}");
+        let below = command.get_subcommands().filter(|it| !it.is_hide_set() && it.get_name() != "help");
+        1 + below.map(|it| look(it, &[path, &[it.get_name().to_owned()]].concat())).sum::<usize>()
+    }
+
+    /// What is typed in a line of a page, without the prompt and what is said about it behind two blanks.
+    fn typed(line: &str) -> Option<&str> {
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        // `sluice 0.1.0' is an answer.
+        let is_typed = line.strip_prefix("sluice ").is_some_and(|rest| !rest.starts_with(char::is_numeric));
+        is_typed.then(|| line.split_once("  ").map_or(line, |(typed, _)| typed))
+    }
+
+    #[test]
+    fn every_command_in_the_documents_can_be_typed_as_it_stands() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let pages = std::fs::read_dir(root.join("docs")).expect("docs").map(|it| it.expect("a page").path());
+        let is_page = |path: &PathBuf| path.extension().is_some_and(|it| it == "md");
+        let mut found = 0;
+        for page in pages.filter(is_page).chain([root.join("README.md")]) {
+            let text = std::fs::read_to_string(&page).expect("a page");
+            // Every second part is inside of a fence.
+            for line in text.split("```").skip(1).step_by(2).flat_map(str::lines).filter_map(typed) {
+                for words in commands(line).into_iter().filter(|words| words[0] == "sluice") {
+                    if let Err(error) = Args::try_parse_from(&words) {
+                        panic!("{}: {line:?}: {error}", page.display());
+                    }
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 40, "{found} commands");
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_can_be_typed_as_it_stands() {
+        let mut command = Args::command();
+        command.build();
+        let number = look(&command, &["sluice".to_owned()]);
+        assert!(number > 30, "{number} commands");
+        let line = "  sluice a 'b c' - | wc -l > d   # e";
+        assert_eq!(commands(line), [vec!["sluice", "a", "b c", "-"], vec!["wc", "-l"]]);
+        assert!(commands("  # sluice").is_empty());
+    }
 }

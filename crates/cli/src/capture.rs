@@ -11,15 +11,17 @@ use runtime::control::Client;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+/// What every file begins with: the type of its first block.
+const MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 /// Longest block of the file; nothing that the director writes is longer.
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  sluice capture --count 20                                        20 packets as lines
+  sluice capture --count 20          # 20 packets as lines
   sluice capture -w out.pcapng --client 198.51.100.0/24 --seconds 10
   sluice capture -w - --verdict drop_unresolved | wireshark -k -i -
   sluice capture -w all.pcapng --sample 1/1000 --seconds 60
@@ -91,7 +93,7 @@ fn verdict(text: &str) -> Result<String, String> {
 pub(crate) fn run(args: &CaptureArgs) -> Result<(), ShowError> {
     let client = Client::new(&args.socket);
     if args.end {
-        let ended: bool = client.post("/v1/capture/end", &()).map_err(ShowError::Ask)?;
+        let ended: bool = client.post("/v1/capture/end", &()).map_err(ShowError::asking)?;
         let text = if ended { "ended\n" } else { "nobody captures packets\n" };
         return crate::show::write_out(text).map_err(ShowError::Print);
     }
@@ -106,33 +108,73 @@ pub(crate) fn run(args: &CaptureArgs) -> Result<(), ShowError> {
         snaplen: args.snaplen,
         as_it_came: args.as_it_came,
     };
-    // Made with the first bytes, so that a capture that is refused leaves the file that was there.
-    let mut file: Option<Box<dyn Write>> = None;
+    let mut target = args.write.as_deref().map(Target::open).transpose()?;
     let mut reading = Reading::default();
     let took = client.follow("/v1/capture", &request, "/v1/capture/end", |piece| {
         let lines = reading.take(piece, args.write.is_none())?;
-        let Some(path) = &args.write else { return write_on(&lines) };
-        if file.is_none() {
-            file =
-                Some(if path.as_os_str() == "-" {
-                    Box::new(io::stdout().lock())
-                } else {
-                    Box::new(File::create(path).map_err(|error| {
-                        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-                    })?)
-                });
-        }
-        let Some(file) = &mut file else { return Ok(false) };
-        match file.write_all(piece).and_then(|()| file.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            done => done.map(|()| true),
+        match &mut target {
+            None => write_on(&lines),
+            Some(target) => target.write(piece),
         }
     });
-    took.map_err(ShowError::Ask)?;
-    eprintln!("{}", reading.summary());
+    if let (Err(_), Some(target)) = (&took, target) {
+        target.give_up();
+    }
+    took.map_err(ShowError::asking)?;
+    if reading.parser.is_none() {
+        let text = "the director's answer to /v1/capture is no capture (another version?)";
+        return Err(ShowError::Words(text.to_owned()));
+    }
+    runtime::tell(reading.summary());
     match reading.failed {
         Some(text) => Err(ShowError::Words(format!("nothing was captured: {text}"))),
         None => Ok(()),
+    }
+}
+
+/// Where the file goes. It is opened before a capture begins, but emptied with the first bytes only, so that a capture that is refused
+/// leaves the file that was there.
+enum Target {
+    Output(io::Stdout),
+    File { file: File, path: PathBuf, is_new: bool, begun: bool },
+}
+
+impl Target {
+    fn open(path: &Path) -> Result<Self, ShowError> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Output(io::stdout()));
+        }
+        let is_new = !path.exists();
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        match opened {
+            Ok(file) => Ok(Self::File { file, path: path.to_owned(), is_new, begun: false }),
+            Err(error) => Err(ShowError::Words(format!("cannot write {}: {error}", path.display()))),
+        }
+    }
+
+    /// `false` when the reader has gone.
+    fn write(&mut self, piece: &[u8]) -> io::Result<bool> {
+        let done = match self {
+            Self::Output(out) => out.write_all(piece).and_then(|()| out.flush()),
+            Self::File { file, begun, .. } => {
+                // Pipes and devices cannot be emptied.
+                if !std::mem::replace(begun, true) && file.metadata()?.is_file() {
+                    file.set_len(0)?;
+                }
+                file.write_all(piece)
+            }
+        };
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    /// After a refusal.
+    fn give_up(self) {
+        if let Self::File { path, is_new: true, begun: false, .. } = self {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -158,17 +200,20 @@ impl Reading {
         let mut lines = String::new();
         while !rest.is_empty() {
             let Some(parser) = &mut self.parser else {
+                if rest.len() >= MAGIC.len() && !rest.starts_with(&MAGIC) {
+                    return Err(no_capture("it begins otherwise"));
+                }
                 match PcapNgParser::new(rest) {
                     Ok((behind, parser)) => (rest, self.parser) = (behind, Some(parser)),
                     Err(PcapError::IncompleteBuffer) => break,
-                    Err(error) => return Err(io::Error::other(error)),
+                    Err(error) => return Err(no_capture(error)),
                 }
                 continue;
             };
             let (behind, block) = match parser.next_block(rest) {
                 Ok(read) => read,
                 Err(PcapError::IncompleteBuffer) => break,
-                Err(error) => return Err(io::Error::other(error)),
+                Err(error) => return Err(no_capture(error)),
             };
             rest = behind;
             match block {
@@ -213,6 +258,10 @@ impl Reading {
     }
 }
 
+fn no_capture(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("it is no capture (another version?): {error}"))
+}
+
 /// Time, length and comment.
 fn line(packet: &EnhancedPacketBlock<'_>) -> String {
     let comment = packet.options.iter().find_map(|option| match option {
@@ -248,4 +297,17 @@ fn ends(frame: &[u8]) -> Option<String> {
     };
     let (from, to) = (ports.map(|it| it.0), ports.map(|it| it.1));
     Some(format!("{protocol} {} > {}", end(source, from), end(destination, to)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_capture_is_said_to_be_none() {
+        let error = Reading::default().take(b"<html>", true).expect_err("no pcapng");
+        assert_eq!(error.to_string(), "it is no capture (another version?): it begins otherwise");
+        // A piece may end anywhere.
+        assert_eq!(Reading::default().take(&MAGIC[..3], true).expect("the beginning"), "");
+    }
 }

@@ -96,7 +96,7 @@ pub(crate) fn print(text: &str) -> Result<(), FileError> {
 fn tell(file: &Path, findings: &[Finding], lines: &Lines) {
     let name = shown(file);
     for finding in findings {
-        eprint!("{}", finding.text(&name, lines));
+        runtime::tell(finding.text(&name, lines).trim_end());
     }
 }
 
@@ -158,7 +158,10 @@ pub(crate) fn fmt(args: &FmtArgs) -> Result<ExitCode, FileError> {
     let differs = formatted.as_bytes() != bytes;
     if args.check {
         if differs {
-            eprintln!("{}: the layout differs: `sluice fmt' writes it anew", shown(&args.file));
+            runtime::tell(format_args!(
+                "{}: the layout differs: `sluice fmt' writes it anew",
+                shown(&args.file)
+            ));
         }
         return Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
@@ -211,10 +214,13 @@ pub(crate) fn import(args: &ImportArgs) -> Result<ExitCode, FileError> {
     let name = shown(&args.file);
     if args.json {
         let one = |left: &cluster::Left| serde_json::json!({ "file": name, "line": left.line, "what": left.what, "why": left.why });
-        eprintln!("{}", serde_json::Value::from_iter(import.left.iter().map(one)));
+        runtime::tell(serde_json::Value::from_iter(import.left.iter().map(one)));
     } else {
         for left in &import.left {
-            eprintln!("{name}:{}: not carried over: {}: {}", left.line, left.what, left.why);
+            runtime::tell(format_args!(
+                "{name}:{}: not carried over: {}: {}",
+                left.line, left.what, left.why
+            ));
         }
     }
     Ok(if import.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(LEFT) })

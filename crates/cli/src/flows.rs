@@ -1,7 +1,7 @@
 //! `sluice flows`: the flows of the packet path, listed or counted.
 //!
 //! The director hands them out piece by piece, so millions are never in the memory of either, unless they are to be sorted or grouped: of
-//! sorted ones only as many as are shown are kept, of groups [`GROUPS_MAX`].
+//! sorted ones twice as many as are shown are kept at most, of groups [`GROUPS_MAX`].
 
 use crate::show::{ShowError, write_on, write_out};
 use api::{
@@ -19,6 +19,8 @@ use std::fmt::Write as _;
 const GROUPS_MAX: usize = 1 << 20;
 /// Name of what is beyond.
 const OTHERS: &str = "(others)";
+/// Sorted flows that are made into text in one go.
+const PRINTED_AT_ONCE: usize = 4096;
 /// Columns of the longest bar.
 const BAR_COLUMNS: u64 = 30;
 
@@ -26,7 +28,7 @@ const BAR_COLUMNS: u64 = 30;
 #[command(after_help = "Examples:
   sluice flows --client 198.51.100.0/24 --state ESTABLISHED
   sluice flows --real 10.0.0.1:80 --sort packets --limit 20
-  sluice flows --count --by client --limit 10         the top talkers
+  sluice flows --count --by client --limit 10     # the top talkers
   sluice flows --service 'tcp 192.0.2.10:80' --json
 
 Fields of --json: protocol, client, vip, real, method, service (null when its real server was deleted), state, expires_s, age_s, packets,
@@ -138,7 +140,7 @@ fn walk(
     };
     let mut request = FlowRequest { filter, show, cursor: 0 };
     loop {
-        let page: FlowPage = client.post("/v1/flows", &request).map_err(ShowError::Ask)?;
+        let page: FlowPage = client.post("/v1/flows", &request).map_err(ShowError::asking)?;
         let next = page.next_cursor;
         if !take(page)? {
             return Ok(());
@@ -154,12 +156,11 @@ fn list(args: &FlowsArgs) -> Result<(), ShowError> {
     let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut out = Listing { json: args.json, ..Listing::default() };
     let mut more = false;
-    let mut kept: Vec<FlowView> = Vec::new();
+    let mut first = First::of(most, |a: &FlowView, b: &FlowView| compare(args.sort, a, b));
     let mut left = most;
     walk(args, FlowShow::List, |mut page| {
-        if let Some(sort) = args.sort {
-            kept.append(&mut page.flows);
-            more |= keep_first(&mut kept, sort, most);
+        if args.sort.is_some() {
+            page.flows.into_iter().for_each(|flow| first.add(flow));
             return Ok(true);
         }
         more = page.flows.len() > left;
@@ -167,33 +168,70 @@ fn list(args: &FlowsArgs) -> Result<(), ShowError> {
         left -= page.flows.len();
         Ok(out.print(&page.flows)? && !more)
     })?;
-    out.print(&kept)?;
+    more |= first.left_out();
+    for flows in first.sorted().chunks(PRINTED_AT_ONCE) {
+        if !out.print(flows)? {
+            break;
+        }
+    }
     if more {
         let text = "more flows match: --limit shows more of them, --count counts all";
-        eprintln!("(the first {} are shown; {text})", args.limit);
+        runtime::tell(format_args!("(the first {} are shown; {text})", args.limit));
     }
     Ok(())
 }
 
-/// Sorts and keeps the first. Tells whether others went.
-fn keep_first(flows: &mut Vec<FlowView>, sort: Sort, most: usize) -> bool {
-    flows.sort_by(|a, b| compare(sort, a, b));
-    let more = flows.len() > most;
-    flows.truncate(most);
-    more
+/// The first of many in an order; never more than twice as many are kept, and they are put in order once.
+struct First<T, C> {
+    kept: Vec<T>,
+    most: usize,
+    compare: C,
+    others: bool,
 }
 
-fn compare(sort: Sort, a: &FlowView, b: &FlowView) -> Ordering {
+impl<T, C: Fn(&T, &T) -> Ordering> First<T, C> {
+    fn of(most: usize, compare: C) -> Self {
+        Self { kept: Vec::new(), most, compare, others: false }
+    }
+
+    fn add(&mut self, one: T) {
+        self.kept.push(one);
+        if self.kept.len() >= self.most.saturating_mul(2) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.kept.len() > self.most {
+            self.others = true;
+            self.kept.select_nth_unstable_by(self.most, &self.compare);
+            self.kept.truncate(self.most);
+        }
+    }
+
+    /// Whether there were others than the first.
+    fn left_out(&self) -> bool {
+        self.others || self.kept.len() > self.most
+    }
+
+    fn sorted(mut self) -> Vec<T> {
+        self.cut();
+        self.kept.sort_unstable_by(&self.compare);
+        self.kept
+    }
+}
+
+fn compare(sort: Option<Sort>, a: &FlowView, b: &FlowView) -> Ordering {
     let order = match sort {
-        Sort::Age => a.age_s.cmp(&b.age_s),
-        Sort::Client => Ordering::Equal,
-        Sort::Expires => a.expires_s.cmp(&b.expires_s),
-        Sort::Packets => b.packets.cmp(&a.packets),
-        Sort::Real => a.real.cmp(&b.real),
-        Sort::State => a.state.cmp(&b.state),
-        Sort::Vip => a.vip.cmp(&b.vip),
+        Some(Sort::Age) => a.age_s.cmp(&b.age_s),
+        Some(Sort::Client) | None => Ordering::Equal,
+        Some(Sort::Expires) => a.expires_s.cmp(&b.expires_s),
+        Some(Sort::Packets) => b.packets.cmp(&a.packets),
+        Some(Sort::Real) => a.real.cmp(&b.real),
+        Some(Sort::State) => a.state.cmp(&b.state),
+        Some(Sort::Vip) => a.vip.cmp(&b.vip),
     };
-    order.then(a.client.cmp(&b.client)).then(a.vip.cmp(&b.vip))
+    order.then(a.client.cmp(&b.client)).then(a.vip.cmp(&b.vip)).then(a.protocol.cmp(&b.protocol))
 }
 
 /// What was printed so far.
@@ -316,11 +354,13 @@ fn count_by(args: &FlowsArgs, by: By) -> Result<(), ShowError> {
         }
         Ok(true)
     })?;
-    let mut counts: Vec<Counted> = counts.into_iter().map(|(name, flows)| Counted { name, flows }).collect();
-    counts.sort_by(|a, b| Reverse(a.flows).cmp(&Reverse(b.flows)).then(a.name.cmp(&b.name)));
-    let all: u64 = counts.iter().map(|it| it.flows).sum();
+    let all: u64 = counts.values().sum();
     let (groups, most) = (counts.len(), usize::try_from(args.limit).unwrap_or(usize::MAX));
-    counts.truncate(most);
+    let mut first = First::of(most, |a: &Counted, b: &Counted| {
+        Reverse(a.flows).cmp(&Reverse(b.flows)).then(a.name.cmp(&b.name))
+    });
+    counts.into_iter().for_each(|(name, flows)| first.add(Counted { name, flows }));
+    let counts = first.sorted();
     let text = if args.json {
         counts.iter().map(json).collect::<Result<String, _>>()?
     } else {
@@ -328,7 +368,7 @@ fn count_by(args: &FlowsArgs, by: By) -> Result<(), ShowError> {
     };
     write_out(&text).map_err(ShowError::Print)?;
     if groups > most {
-        eprintln!("(the first {most} of {groups} are shown; --limit shows more of them)");
+        runtime::tell(format_args!("(the first {most} of {groups} are shown; --limit shows more of them)"));
     }
     Ok(())
 }
@@ -394,11 +434,20 @@ mod tests {
 
     #[test]
     fn the_first_of_all_are_kept_in_order() {
-        let mut flows = vec![flow("198.51.100.9:1", 1), flow("198.51.100.7:1", 9), flow("198.51.100.8:1", 9)];
-        assert!(keep_first(&mut flows, Sort::Packets, 2));
-        let clients: Vec<String> = flows.iter().map(|it| it.client.to_string()).collect();
-        assert_eq!(clients, ["198.51.100.7:1", "198.51.100.8:1"]);
-        assert!(!keep_first(&mut flows, Sort::Packets, 2));
+        let first = |most, packets: &[u32]| {
+            let mut first = First::of(most, |a: &FlowView, b: &FlowView| compare(Some(Sort::Packets), a, b));
+            packets.iter().zip(1..).for_each(|(packets, port)| {
+                first.add(flow(&format!("198.51.100.7:{port}"), *packets));
+            });
+            let left_out = first.left_out();
+            let kept =
+                first.sorted().into_iter().map(|it| (it.packets, it.client.port())).collect::<Vec<_>>();
+            (kept, left_out)
+        };
+        assert_eq!(first(2, &[1, 9, 9]), (vec![(9, 2), (9, 3)], true));
+        assert_eq!(first(2, &[1, 9]), (vec![(9, 2), (1, 1)], false));
+        assert_eq!(first(1, &[3, 1, 4, 1, 5, 9, 2, 6]), (vec![(9, 6)], true));
+        assert_eq!(first(9, &[]), (vec![], false));
     }
 
     #[test]

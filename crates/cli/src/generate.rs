@@ -1,6 +1,7 @@
 //! Completions and man pages, made from the same definitions as the options.
 
 use crate::args::{Args, CompletionsArgs, ManArgs};
+use crate::show::{ShowError, write_out};
 use clap::CommandFactory;
 use clap_mangen::roff::{Roff, roman};
 use std::io;
@@ -16,9 +17,11 @@ pub(crate) struct ManError {
 }
 
 /// Prints a completion script.
-pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), io::Error> {
-    clap_complete::generate(args.shell, &mut Args::command(), "sluice", &mut io::stdout());
-    Ok(())
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), ShowError> {
+    // Not straight to standard output: it panics where that cannot be written.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Args::command(), "sluice", &mut script);
+    write_out(&String::from_utf8_lossy(&script)).map_err(ShowError::Print)
 }
 
 /// Writes `sluice.8`, one page for each command, and those of the classic tool's names.

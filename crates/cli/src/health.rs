@@ -1,6 +1,6 @@
 //! `sluice health`, `events`, `drain`, `undrain`: what is thought of real servers, what happened, and the operator's wish.
 
-use crate::args::ShowArgs;
+use crate::args::{ShowArgs, number};
 use crate::policy::change_all;
 use crate::show::{ShowError, print, write_out};
 use api::{Change, Changes, Event, Events, HealthView, RealId, ServiceId};
@@ -21,7 +21,7 @@ pub(crate) struct EventsArgs {
     #[arg(long, short)]
     follow: bool,
     /// Only events after the one of this number.
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = number::<u64>, allow_negative_numbers = true)]
     after: u64,
     /// Where and how to show; with --json one object on each line.
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub(crate) struct EventsArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  sluice drain 10.0.0.1                                in every service
+  sluice drain 10.0.0.1           # in every service
   sluice drain 10.0.0.1:80 --service 'tcp 192.0.2.10:80'
   sluice undrain 10.0.0.1")]
 pub(crate) struct DrainArgs {
@@ -47,8 +47,9 @@ pub(crate) struct DrainArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, from a timer, for the textfile collector of node_exporter:
-  sluice metrics > /var/lib/prometheus/node-exporter/sluice.prom.new
-  mv /var/lib/prometheus/node-exporter/sluice.prom.new /var/lib/prometheus/node-exporter/sluice.prom")]
+  cd /var/lib/prometheus/node-exporter
+  sluice metrics > sluice.prom.new
+  mv sluice.prom.new sluice.prom")]
 pub(crate) struct MetricsArgs {
     /// Control socket of the director.
     #[arg(long, env = "SLUICE_SOCKET", default_value = api::DEFAULT_SOCKET_PATH)]
@@ -73,13 +74,13 @@ fn server(text: &str) -> Result<Server, &'static str> {
 
 /// `sluice health`.
 pub(crate) fn show(args: &ShowArgs) -> Result<(), ShowError> {
-    let view: HealthView = Client::new(&args.socket).get("/v1/health").map_err(ShowError::Ask)?;
+    let view: HealthView = Client::new(&args.socket).get("/v1/health").map_err(ShowError::asking)?;
     print(args, &view, text)
 }
 
 /// `sluice metrics`.
 pub(crate) fn metrics(args: &MetricsArgs) -> Result<(), ShowError> {
-    let text: String = Client::new(&args.socket).get("/v1/metrics").map_err(ShowError::Ask)?;
+    let text: String = Client::new(&args.socket).get("/v1/metrics").map_err(ShowError::asking)?;
     write_out(&text).map_err(ShowError::Print)
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn events(args: &EventsArgs) -> Result<(), ShowError> {
     let client = Client::new(&args.show.socket);
     let mut after = args.after;
     loop {
-        let page: Events = client.get(&format!("/v1/events?after={after}")).map_err(ShowError::Ask)?;
+        let page: Events = client.get(&format!("/v1/events?after={after}")).map_err(ShowError::asking)?;
         let mut shown = String::new();
         if page.lost > 0 && !args.show.json {
             let _ = writeln!(shown, "({} earlier events are no longer remembered)", page.lost);
@@ -117,7 +118,7 @@ pub(crate) fn events(args: &EventsArgs) -> Result<(), ShowError> {
 /// `sluice drain` and `undrain`.
 pub(crate) fn drain(args: &DrainArgs, drain: bool) -> Result<(), ShowError> {
     let client = Client::new(&args.socket);
-    let declared: Changes = client.get("/v1/declared").map_err(ShowError::Ask)?;
+    let declared: Changes = client.get("/v1/declared").map_err(ShowError::asking)?;
     let Server { address, port } = args.server;
     let is_meant = |service: &ServiceId, real: &RealId| {
         real.address == address
@@ -139,10 +140,8 @@ pub(crate) fn drain(args: &DrainArgs, drain: bool) -> Result<(), ShowError> {
     let set = |(service, real): (ServiceId, RealId)| Change::SetDrain { service, real, drain };
     change_all(&client, found.iter().copied().map(set).collect())?;
     let what = if drain { "gets no new work" } else { "may get work again" };
-    for (service, real) in found {
-        println!("{real} of {service} {what}");
-    }
-    Ok(())
+    let line = |(service, real): (ServiceId, RealId)| format!("{real} of {service} {what}\n");
+    write_out(&found.into_iter().map(line).collect::<String>()).map_err(ShowError::Print)
 }
 
 fn text(view: &HealthView) -> String {

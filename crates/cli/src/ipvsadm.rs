@@ -108,7 +108,7 @@ fn read_input() -> io::Result<String> {
 }
 
 fn input_failure(error: &io::Error) -> u8 {
-    eprintln!("cannot read standard input: {}", Chain(error));
+    runtime::tell(format_args!("cannot read standard input: {}", Chain(error)));
     FAILED
 }
 
@@ -120,7 +120,7 @@ fn print(output: &Output) -> u8 {
     let _ = io::stderr().write_all(output.stderr.as_bytes());
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("cannot write to standard output: {}", Chain(&error));
+            runtime::tell(format_args!("cannot write to standard output: {}", Chain(&error)));
             FAILED
         }
         Ok(()) | Err(_) => output.code,

@@ -2,6 +2,8 @@
 //!
 //! Assembles and nothing else: the daemon is in `director`, the demo and the benchmarks are in `lab`, the
 //! classic command line is in `ipvsadm`.
+// They panic when nobody reads any more, as in `sluice ... | head`: `show::write_out` and `runtime::tell` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod apply;
 mod args;

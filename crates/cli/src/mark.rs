@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 const EXAMPLES: &str = "\
 Examples:
   sluice mark add tcp 192.0.2.10:80 192.0.2.10:443 --mark 1
-  sluice mark add tcp '192.0.2.10:*' --mark 2          all ports that no other match names
+  sluice mark add tcp '192.0.2.10:*' --mark 2     # all other ports
   sluice mark add tcp 192.0.2.10:21 192.0.2.10:50000-50099 --mark 3
   sluice mark list --json
   sluice mark delete tcp 192.0.2.10:443
-  ipvsadm -A -f 1 -s wlc -p                            the service that gets them";
+  sluice ipvsadm -A -f 1 -s wlc -p                # the service that gets them";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -26,6 +26,7 @@ pub(crate) struct MarkArgs {
 #[derive(Debug, clap::Subcommand)]
 enum MarkCommand {
     /// Give packets a mark.
+    #[command(after_help = "Example:\n  sluice mark add tcp 192.0.2.10:80 192.0.2.10:443 --mark 1")]
     Add {
         /// Which packets.
         #[command(flatten)]
@@ -35,12 +36,14 @@ enum MarkCommand {
         mark: u32,
     },
     /// Take the mark away again; say the matches as they were added.
+    #[command(after_help = "Example:\n  sluice mark delete tcp 192.0.2.10:443")]
     Delete {
         /// Which packets.
         #[command(flatten)]
         matches: MatchArgs,
     },
     /// List what has a mark.
+    #[command(after_help = "Example:\n  sluice mark list --json")]
     List {
         /// Where and how to show.
         #[command(flatten)]
@@ -76,7 +79,7 @@ pub(crate) fn run(args: &MarkArgs) -> Result<(), ShowError> {
         }
         MarkCommand::Delete { matches } => matches.each(|matched| Change::DeleteMark { matched }),
         MarkCommand::List { show } => {
-            let marks: Marks = Client::new(&show.socket).get("/v1/marks").map_err(ShowError::Ask)?;
+            let marks: Marks = Client::new(&show.socket).get("/v1/marks").map_err(ShowError::asking)?;
             print(show, &marks, text)
         }
     }

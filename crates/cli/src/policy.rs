@@ -3,16 +3,20 @@
 use crate::args::ShowArgs;
 use crate::show::{ShowError, print};
 use api::{Change, Changes, Gone, Outcomes, Placement, Policies, PolicyChoices, RefusalKind, ServiceId};
-use runtime::control::{Client, ControlError};
+use runtime::control::Client;
 use std::fmt::Write as _;
 
 const EXAMPLES: &str = "\
 Examples:
   sluice policy list
-  sluice policy tcp 192.0.2.10:80 --gone reset     clients of a server taken out are reset, not left hanging
-  sluice policy tcp 192.0.2.10:80 --source-nat on  servers need no route back through the director (with -m)
-  sluice policy default --placement exact          sh, dh and mh choose the servers that kernel IPVS chooses
-  sluice policy default --gone keep --rescue off   what kernel IPVS does";
+  # Clients of a server that was taken out are reset, not left hanging:
+  sluice policy tcp 192.0.2.10:80 --gone reset
+  # Servers need no route back through the director (with -m):
+  sluice policy tcp 192.0.2.10:80 --source-nat on
+  # sh, dh and mh choose the servers that kernel IPVS chooses:
+  sluice policy default --placement exact
+  # What kernel IPVS does:
+  sluice policy default --gone keep --rescue off";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -57,7 +61,7 @@ pub(crate) fn run(args: &PolicyArgs) -> Result<(), ShowError> {
     let words = args.service.join(" ");
     let service = match words.as_str() {
         "list" if nothing => {
-            let policies: Policies = client.get("/v1/policies").map_err(ShowError::Ask)?;
+            let policies: Policies = client.get("/v1/policies").map_err(ShowError::asking)?;
             return print(&args.show, &policies, text);
         }
         "list" => {
@@ -83,10 +87,10 @@ pub(crate) fn change(client: &Client, change: Change) -> Result<(), ShowError> {
 /// Asks for several changes, all or none.
 pub(crate) fn change_all(client: &Client, changes: Vec<Change>) -> Result<(), ShowError> {
     let request = Changes { atomic: true, changes };
-    let outcomes: Outcomes = client.post("/v1/changes", &request).map_err(ShowError::Ask)?;
+    let outcomes: Outcomes = client.post("/v1/changes", &request).map_err(ShowError::asking)?;
     // That of the one that was refused, not of those that were therefore not done.
     match outcomes.refusals.into_iter().flatten().find(|it| it.kind != RefusalKind::Aborted) {
-        Some(refusal) => Err(ShowError::Ask(ControlError::Refused(refusal))),
+        Some(refusal) => Err(ShowError::Refused(refusal)),
         None => Ok(()),
     }
 }

@@ -3,7 +3,8 @@
 use crate::args::{ExplainArgs, SetArgs, ShowArgs};
 use crate::policy::change;
 use api::{
-    Change, ExplainRequest, Explanation, SettingsView, Status, SyncDaemons, SyncRole, SyncView, Verdicts,
+    Change, ExplainRequest, Explanation, Refusal, SettingsView, Status, SyncDaemons, SyncRole, SyncView,
+    Verdicts,
 };
 use runtime::control::{Client, ControlError};
 use serde::Serialize;
@@ -17,6 +18,9 @@ pub(crate) enum ShowError {
     /// The director could not be asked.
     #[error("cannot ask the director")]
     Ask(#[source] ControlError),
+    /// It was asked, and does not do it.
+    #[error("the director refused")]
+    Refused(#[source] Refusal),
     /// The answer could not be printed.
     #[error("cannot print the answer")]
     Print(#[source] io::Error),
@@ -35,21 +39,31 @@ pub(crate) enum ShowError {
     },
 }
 
+impl ShowError {
+    /// What became of a question.
+    pub(crate) fn asking(error: ControlError) -> Self {
+        match error {
+            ControlError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Ask(error),
+        }
+    }
+}
+
 /// `sluice status`.
 pub(crate) fn status(args: &ShowArgs) -> Result<(), ShowError> {
-    let status: Status = Client::new(&args.socket).get("/v1/status").map_err(ShowError::Ask)?;
+    let status: Status = Client::new(&args.socket).get("/v1/status").map_err(ShowError::asking)?;
     print(args, &status, status_text)
 }
 
 /// `sluice verdicts`.
 pub(crate) fn verdicts(args: &ShowArgs) -> Result<(), ShowError> {
-    let verdicts: Verdicts = Client::new(&args.socket).get("/v1/verdicts").map_err(ShowError::Ask)?;
+    let verdicts: Verdicts = Client::new(&args.socket).get("/v1/verdicts").map_err(ShowError::asking)?;
     print(args, &verdicts, verdicts_text)
 }
 
 /// `sluice sync`.
 pub(crate) fn sync(args: &ShowArgs) -> Result<(), ShowError> {
-    let daemons: SyncDaemons = Client::new(&args.socket).get("/v1/sync").map_err(ShowError::Ask)?;
+    let daemons: SyncDaemons = Client::new(&args.socket).get("/v1/sync").map_err(ShowError::asking)?;
     print(args, &daemons, sync_text)
 }
 
@@ -59,7 +73,7 @@ pub(crate) fn set(args: &SetArgs) -> Result<(), ShowError> {
     match (&args.name, args.value) {
         (Some(name), Some(value)) => change(&client, Change::SetSetting { name: name.clone(), value }),
         _ => {
-            let settings: SettingsView = client.get("/v1/settings").map_err(ShowError::Ask)?;
+            let settings: SettingsView = client.get("/v1/settings").map_err(ShowError::asking)?;
             print(&args.show, &settings, settings_text)
         }
     }
@@ -73,7 +87,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), ShowError> {
     }
     let request = ExplainRequest { protocol: args.protocol, client, virtual_address };
     let answer: Explanation =
-        Client::new(&args.show.socket).post("/v1/explain", &request).map_err(ShowError::Ask)?;
+        Client::new(&args.show.socket).post("/v1/explain", &request).map_err(ShowError::asking)?;
     print(&args.show, &answer, explanation_text)
 }
 

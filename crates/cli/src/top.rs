@@ -13,6 +13,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use runtime::control::Client;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// Between two questions to the director.
@@ -60,6 +61,11 @@ struct Picture {
 
 /// `sluice top`.
 pub(crate) fn run(args: &TopArgs) -> Result<(), ShowError> {
+    if !std::io::stdout().is_terminal() {
+        let text = "standard output is no terminal, and `sluice top' draws on one: `ipvsadm -Ln --rate', `sluice health' and \
+                    `sluice metrics' print what it shows";
+        return Err(ShowError::Words(text.to_owned()));
+    }
     let client = Client::new(&args.socket);
     let mut picture = Picture::default();
     // Before the terminal is taken, so that who has no director reads why.
@@ -106,10 +112,10 @@ fn drive(
 
 impl Picture {
     fn ask(&mut self, client: &Client) -> Result<(), ShowError> {
-        let services: Services = client.get("/v1/services").map_err(ShowError::Ask)?;
-        let health: HealthView = client.get("/v1/health").map_err(ShowError::Ask)?;
+        let services: Services = client.get("/v1/services").map_err(ShowError::asking)?;
+        let health: HealthView = client.get("/v1/health").map_err(ShowError::asking)?;
         let after = self.last_event;
-        let events: Events = client.get(&format!("/v1/events?after={after}")).map_err(ShowError::Ask)?;
+        let events: Events = client.get(&format!("/v1/events?after={after}")).map_err(ShowError::asking)?;
         self.take(&services, &health, events);
         Ok(())
     }
@@ -241,9 +247,11 @@ fn color(standing: Option<Standing>) -> Color {
 }
 
 fn draw(frame: &mut Frame<'_>, picture: &Picture) {
-    let events_rows = u16::try_from(picture.events.len() + 1).unwrap_or(u16::MAX);
+    // On a low screen events make room for the table.
+    let left = frame.area().height.saturating_sub(TABLE_ROWS_MIN + 2);
+    let events_rows = u16::try_from(picture.events.len() + 1).unwrap_or(u16::MAX).min(left);
     let [table, note, events, help] = Layout::vertical([
-        Constraint::Min(3),
+        Constraint::Min(1),
         Constraint::Length(1),
         Constraint::Length(events_rows),
         Constraint::Length(1),
@@ -256,7 +264,10 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture) {
         frame.render_widget(Paragraph::new(format!("{}: {}", row.cells[0].trim(), row.note)), note);
     }
     let mut lines = vec![Line::styled("EVENTS", bold)];
-    lines.extend(picture.events.iter().map(|it| Line::raw(format!("{}: {}", it.what, it.cause))));
+    // The last ones, if not all.
+    let above = picture.events.len().saturating_sub(usize::from(events.height.saturating_sub(1)));
+    let shown = picture.events.iter().skip(above);
+    lines.extend(shown.map(|it| Line::raw(format!("{}: {}", it.what, it.cause))));
     frame.render_widget(Paragraph::new(lines), events);
     let help_line = match &picture.trouble {
         Some(trouble) => Line::styled(trouble.clone(), Style::new().fg(Color::Red)),
@@ -268,7 +279,11 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture) {
 /// The header and as many rows as there is room for, the chosen one among them.
 fn table_lines(picture: &Picture, columns: u16, rows: u16) -> Vec<Line<'static>> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let widths = if columns < WIDE_COLUMNS { NARROW } else { WIDE };
+    let widths = match columns {
+        ..SMALL_COLUMNS => SMALL,
+        SMALL_COLUMNS..WIDE_COLUMNS => NARROW,
+        WIDE_COLUMNS.. => WIDE,
+    };
     let points = if columns < WIDE_COLUMNS { 0 } else { POINTS };
     let header =
         line(&["SERVICE", "WEIGHT", "ACTIVE", "CONN/S", "IN B/S", "OUT B/S"].map(str::to_owned), widths);
@@ -305,18 +320,23 @@ fn table_lines(picture: &Picture, columns: u16, rows: u16) -> Vec<Line<'static>>
 
 /// Columns from which there is room for bars, and longer names.
 const WIDE_COLUMNS: u16 = 110;
-/// Columns of a name, and of each number.
-const WIDE: (usize, usize) = (30, 7);
-const NARROW: (usize, usize) = (24, 7);
+/// Columns from which there is room for all numbers.
+const SMALL_COLUMNS: u16 = 76;
+/// Columns of a name, and of each number, and how many of these there are.
+const WIDE: (usize, usize, usize) = (30, 7, 5);
+const NARROW: (usize, usize, usize) = (24, 7, 5);
+const SMALL: (usize, usize, usize) = (22, 7, 3);
+/// Rows of the table that events leave to it.
+const TABLE_ROWS_MIN: u16 = 6;
 
-fn line(cells: &[String; 6], (name_columns, columns): (usize, usize)) -> String {
+fn line(cells: &[String; 6], (name_columns, columns, count): (usize, usize, usize)) -> String {
     let [name, numbers @ ..] = cells;
     let mut text = if name.chars().count() > name_columns {
         name.chars().take(name_columns.saturating_sub(1)).chain(['…']).collect()
     } else {
         format!("{name:<name_columns$}")
     };
-    for number in numbers {
+    for number in numbers.iter().take(count) {
         // One that is longer takes from the space before it.
         text += &format!(" {number:>columns$}");
     }
@@ -410,6 +430,34 @@ mod tests {
             "  10.0.0.39:80                 3       7      12   1234k       0  starting",
         ] {
             assert!(screen.contains(part), "{part} is not in\n{screen}");
+        }
+        // A smaller one leaves out numbers before the health, and events before the table.
+        let event = |number| Event {
+            number,
+            time_ms: 0,
+            what: api::EventKind::Generation { generation: number },
+            cause: "1 changes were accepted".to_owned(),
+        };
+        let events = Events { events: (1..=9).map(event).collect(), ..Events::default() };
+        picture.take(&services, &health, events);
+        let drawn = |columns, rows| {
+            let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("a terminal");
+            terminal.draw(|frame| draw(frame, &picture)).expect("drawn");
+            terminal.backend().to_string()
+        };
+        let screen = drawn(60, 10);
+        for part in [
+            "SERVICE                 WEIGHT  ACTIVE  CONN/S  HEALTH",
+            "  10.0.0.39:80               3       7      12  starting",
+            "EVENTS",
+            "generation 9: 1 changes",
+            "d: drain",
+        ] {
+            assert!(screen.contains(part), "{part} is not in\n{screen}");
+        }
+        assert!(!screen.contains("generation 8"), "{screen}");
+        for (columns, rows) in [(1, 1), (2, 3), (20, 5), (300, 1), (1, 100)] {
+            drawn(columns, rows);
         }
         // Services and real servers that are gone take their rates along.
         picture.take(

@@ -17,7 +17,8 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn wrong_words_name_themselves_and_what_would_be_right() {
     let vip = "192.0.2.10:80";
-    let cases: [(&[&str], i32, &str); 32] = [
+    let long = "s".repeat(200);
+    let cases: [(&[&str], i32, &str); 43] = [
         (&["director"], 2, "--interface <NAME>"),
         (&["director", "--interfce", "eth0"], 2, "a similar argument exists: '--interface'"),
         (&["director", "-i", "eth0", "--reals-max", "0"], 2, "0 is not in 1..=268435456"),
@@ -57,6 +58,17 @@ fn wrong_words_name_themselves_and_what_would_be_right() {
         (&["capture", "--snaplen", "9000"], 2, "9000 is not in 1..=8192"),
         (&["capture", "--end", "--count", "1"], 2, "cannot be used with"),
         (&["demo", "--end", "1x"], 1, "there is no run 1x"),
+        (&["top"], 1, "standard output is no terminal, and `sluice top' draws on one"),
+        (&["apply", "c.toml", "--confirm", "0s"], 2, "give a time of 10s to 24h with its unit"),
+        (&["apply", "c.toml", "--confirm", "5"], 2, "give a time of 10s to 24h with its unit"),
+        (&["apply", "c.toml", "--confirm", "-5m"], 2, "give a time of 10s to 24h with its unit"),
+        (&["apply", "c.toml", "--confirm", "9000000000y"], 2, "give a time of 10s to 24h with its unit"),
+        (&["apply", "c.toml", "--expect", "-1"], 2, "give a whole number from 0 up"),
+        (&["rollback", "last"], 2, "give a whole number from 0 up"),
+        (&["set", "drop_packet", "-1"], 2, "give a whole number from 0 up"),
+        (&["events", "--after", "x"], 2, "give a whole number from 0 up"),
+        (&["health", "--socket", "/proc"], 1, "/proc is no socket: start a director"),
+        (&["health", "--socket", &long], 1, "the path of a socket has at most 107 bytes"),
         (&["man", "/nonexistent"], 1, "cannot write man pages to /nonexistent: No such file"),
     ];
     for (words, code, expected) in cases {
@@ -148,4 +160,64 @@ fn completions_and_man_pages_are_made() {
     for page in ["ipvsadm-save.8", "ipvsadm-restore.8"] {
         assert_eq!(read(page), ".so man8/ipvsadm.8\n");
     }
+}
+
+#[test]
+fn whoever_stops_reading_or_cannot_write_gets_no_panic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bad = folder.path().join("bad.toml");
+    std::fs::write(&bad, "page = 1\n").expect("written");
+    let bad = bad.to_str().expect("a name");
+    let commands: [&[&str]; 14] = [
+        &["--help"],
+        &["--no-such"],
+        &["help", "flows"],
+        &["completions", "bash"],
+        &["completions", "zsh"],
+        &["schema"],
+        &["doctor", "--list"],
+        &["validate", bad],
+        &["validate", bad, "--json"],
+        &["fmt", bad],
+        &["import", "keepalived", bad],
+        &["ipvsadm", "-h"],
+        &["ipvsadm", "-A"],
+        &["status", "--socket", "/nonexistent/s"],
+    ];
+    // One whose reader has gone, as behind `| head`, and a disk that is full.
+    let gone = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        std::process::Stdio::from(writer)
+    };
+    let full = || {
+        let file = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        std::process::Stdio::from(file)
+    };
+    for words in commands {
+        let run = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+            command.args(words).stdin(std::process::Stdio::null());
+            command
+        };
+        let expected = run().output().expect("the program to start").status.code();
+        for (closed, output) in [
+            ("standard output", run().stdout(gone()).output()),
+            ("standard error", run().stderr(gone()).output()),
+            ("both", run().stdout(gone()).stderr(gone()).output()),
+            ("standard error on a full disk", run().stderr(full()).output()),
+        ] {
+            let output = output.expect("the program to start");
+            assert!(!text(&output.stderr).contains("panicked"), "{words:?} without {closed}");
+            assert_eq!(output.status.code(), expected, "{words:?} without {closed}");
+        }
+        let output = run().stdout(full()).output().expect("the program to start");
+        assert!(!text(&output.stderr).contains("panicked"), "{words:?}: {}", text(&output.stderr));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let output = command.args(["completions", "fish"]).stdout(full()).output().expect("the program to start");
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(1), "error: cannot print the answer: No space left on device (os error 28)\n")
+    );
 }

@@ -81,6 +81,8 @@ pub struct Left {
 #[must_use]
 pub fn import(format: Format, text: &str, options: &Options, names: &dyn Names) -> Import {
     let mut draft = Draft::new(options, names);
+    // A byte order mark is no part of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
         Format::IpvsadmSave => ipvsadm_save::import(text, &mut draft),
         Format::Keepalived => keepalived::import(text, &mut draft),

@@ -288,20 +288,22 @@ macro_rules! field_type {
     (may $type:ty) => { Option<$crate::read::At<$type>> };
 }
 
-/// Takes what was read; leaves the record if it must be there and is not.
-macro_rules! field_value {
-    (must $field:ident, $name:expr, $table:ident, $at:ident, $reader:ident, $noun:expr) => {
-        match $field {
-            Some(value) => value,
-            None => {
-                if !$table.contains_key($name) {
-                    $reader.error($at.clone(), format!("`{}' is missing in {}", $name, $noun));
-                }
-                return None;
-            }
+/// Says of a field that it must be there and is not.
+macro_rules! field_missing {
+    (must $name:expr, $table:ident, $at:ident, $reader:ident, $noun:expr) => {
+        if !$table.contains_key($name) {
+            $reader.error($at.clone(), format!("`{}' is missing in {}", $name, $noun));
         }
     };
-    (may $field:ident, $name:expr, $table:ident, $at:ident, $reader:ident, $noun:expr) => {
+    (may $name:expr, $table:ident, $at:ident, $reader:ident, $noun:expr) => {};
+}
+
+/// Takes what was read; leaves the record if it must be there and is not, or could not be read.
+macro_rules! field_value {
+    (must $field:ident) => {
+        $field?
+    };
+    (may $field:ident) => {
         $field
     };
 }
@@ -369,13 +371,12 @@ macro_rules! record {
                         _ => reader.unknown_key(key, $noun, Self::KEYS),
                     }
                 }
+                $($crate::read::field_missing!(
+                    $need $crate::read::key(stringify!($field)), table, at, reader, $noun
+                );)*
                 // A record without anything that must be there blames no place.
                 let _ = &at;
-                Some(Self {
-                    $($field: $crate::read::field_value!(
-                        $need $field, $crate::read::key(stringify!($field)), table, at, reader, $noun
-                    ),)*
-                })
+                Some(Self { $($field: $crate::read::field_value!($need $field),)* })
             }
 
             fn pairs(&self) -> Vec<(&'static str, String)> {
@@ -446,4 +447,4 @@ pub(crate) fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-pub(crate) use {field_fill, field_pair, field_type, field_value, record, words};
+pub(crate) use {field_fill, field_missing, field_pair, field_type, field_value, record, words};

@@ -19,7 +19,7 @@ pub(crate) use reals::tunnel_of;
 use crate::file::{File, Policy, Timeouts};
 use crate::finding::{FINDINGS_MAX, Finding, Lines, Severity, tidy};
 use crate::read::{At, Reader, Record};
-use api::{Change, ServiceId};
+use api::{Change, RefusalKind, ServiceId};
 use marks::MarkPlaces;
 use plan::{Model, Options};
 use std::collections::{HashMap, HashSet};
@@ -83,6 +83,7 @@ pub fn parse(text: &str, options: &Options) -> Parsed {
         // Where something is wrong, it may be what would use the rest.
         if syntax.is_empty() && findings.is_empty() && resolver.told.is_empty() {
             resolver.warn_of_unused();
+            resolver.warn_of_nothing();
         }
         findings.append(&mut resolver.findings);
         cluster = Some(resolver.finish());
@@ -159,6 +160,8 @@ pub(crate) struct Resolver<'a> {
     names: names::Names<'a>,
     pub(crate) checks: HashMap<&'a str, Option<api::Check>>,
     marks: MarkPlaces,
+    /// A limit was reached.
+    is_full: bool,
     /// Services that there are: the table they came from, and where it said so.
     taken: HashMap<ServiceId, (String, Range<usize>)>,
     /// In the order of the file.
@@ -183,6 +186,7 @@ impl<'a> Resolver<'a> {
             names: names::Names::default(),
             checks: HashMap::new(),
             marks: MarkPlaces::default(),
+            is_full: false,
             taken: HashMap::new(),
             services: Vec::new(),
             model: Model::new(*options),
@@ -212,6 +216,16 @@ impl<'a> Resolver<'a> {
             self.resolve_service(section);
         }
         self.warn_of_shadows();
+    }
+
+    /// An empty file is a good one, but more often what a program left that failed to write it.
+    fn warn_of_nothing(&mut self) {
+        if self.model.services().len() == 0 {
+            self.warn(
+                &(0..0),
+                "no service is declared: applied, this file takes away every service there is",
+            );
+        }
     }
 
     fn finish(self) -> Cluster {
@@ -254,8 +268,11 @@ impl<'a> Resolver<'a> {
     /// of its ports is so for all.
     fn apply(&mut self, change: &Change, span: &Range<usize>) -> bool {
         let Err(refusal) = self.model.apply(change) else { return true };
-        if !self.is_told(span) {
-            self.error(span, refusal.message);
+        // What does not fit any more is said once, not of all the rest of the file.
+        let is_limit = refusal.kind == RefusalKind::Limit;
+        if !self.is_told(span) && !(is_limit && std::mem::replace(&mut self.is_full, true)) {
+            let twice = if refusal.kind == RefusalKind::RealExists { ": keep one" } else { "" };
+            self.error(span, refusal.message + twice);
         }
         false
     }

@@ -28,7 +28,10 @@ const GOOD: &str = "\n[service.www]\nvip = \"192.0.2.10\"\nports = \"tcp/80\"\ns
 #[test]
 fn a_small_file_is_good() {
     check(GOOD, &[]);
-    check("", &[]);
+    check(
+        "",
+        &["1:1: warning: no service is declared: applied, this file takes away every service there is"],
+    );
 }
 
 #[test]
@@ -84,6 +87,73 @@ fn unknown_keys_and_names_come_with_a_suggestion() {
              scheduler, scheduler_flags, persistence, persistence_engine, one_packet, forward, tunnel, server_port, checks, \
              on_failure, panic_percent, fallback, hold_down, slow_start_time, drain_time, adaptive, passive, gone, rescue, \
              source_nat, placement, allow, deny, connections_per_client, rate_per_client",
+        ],
+    );
+}
+
+#[test]
+fn everything_that_is_missing_in_a_table_is_said_at_once() {
+    check(
+        &format!("{GOOD}hold_down = {{ failures = 1 }}\n"),
+        &[
+            "6:13: error: `within' is missing in hold_down",
+            "6:13: error: `hold' is missing in hold_down",
+            "6:26: error: found `1', expected a whole number, 2 to 100",
+        ],
+    );
+}
+
+#[test]
+fn a_limit_is_said_once() {
+    let text = "[service.www]\nvip = \"192.0.2.10\"\nports = [\"tcp/80\", \"tcp/81\", \"tcp/82\", \"tcp/83\"]\nservers = []\n";
+    let mut options = Options::default();
+    options.limits.services_max = 1;
+    let parsed = parse(text, &options);
+    let messages: Vec<String> = parsed.findings.into_iter().map(|finding| finding.message).collect();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(messages[0].starts_with("limit services_max of 1 services"), "{messages:?}");
+}
+
+#[test]
+fn one_packet_without_udp_is_warned_of() {
+    check(
+        &format!("{GOOD}one_packet = true\n"),
+        &["6:14: warning: `one_packet' does nothing here: no port is of UDP"],
+    );
+    check(&format!("{GOOD}one_packet = false\n"), &[]);
+    check(&format!("{}one_packet = true\n", GOOD.replace("\"tcp/80\"", "[\"tcp/80\", \"udp/80\"]")), &[]);
+}
+
+#[test]
+fn a_vip_that_nobody_can_reach_is_warned_of() {
+    let text = "[service.www]\nvip = [\"224.0.0.1\", \"127.0.0.1\", \"0.0.0.0\", \"255.255.255.255\", \"192.0.2.10\"]\n\
+                ports = \"tcp/80\"\nservers = [\"10.0.0.1\"]\n";
+    check(
+        text,
+        &[
+            "2:8: warning: VIP 224.0.0.1 is a multicast address: no client reaches it",
+            "2:21: warning: VIP 127.0.0.1 is a loopback address: no client reaches it",
+            "2:34: warning: VIP 0.0.0.0 is no address of a machine: no client reaches it",
+            "2:45: warning: VIP 255.255.255.255 is the broadcast address: no client reaches it",
+        ],
+    );
+}
+
+#[test]
+fn what_was_meant_for_an_address_is_told_from_a_name() {
+    let text = "[service.www]\nvip = \"192.0.2.10\"\nports = \"tcp/80\"\n\
+                servers = [\"10.0.0.1:8080\", \"[2001:db8::1]:80\", \"10.0.0.999\", \"fe80::1%0\", \"10.0.0.0/24\", \"web.1\"]\n";
+    let no_address =
+        "is no address, and no server has this name: write one such as \"10.0.0.1\" or \"2001:db8::1\"";
+    check(
+        text,
+        &[
+            "4:12: error: `10.0.0.1:8080' is an address with a port: write { server = \"10.0.0.1\", port = 8080 }",
+            "4:29: error: `[2001:db8::1]:80' is an address with a port: write { server = \"2001:db8::1\", port = 80 }",
+            &format!("4:49: error: `10.0.0.999' {no_address}"),
+            &format!("4:63: error: `fe80::1%0' {no_address}"),
+            &format!("4:76: error: `10.0.0.0/24' {no_address}"),
+            "4:91: error: no server `web.1': there are none: declare it as [server.NAME]",
         ],
     );
 }
@@ -215,6 +285,7 @@ fn clients_that_cannot_be_limited_and_what_this_release_cannot_do() {
     check(
         "[director.lb1]\naddress = \"192.0.2.1\"\n",
         &[
+            "1:1: warning: no service is declared: applied, this file takes away every service there is",
             "1:11: warning: directors are for hot standby, which is not in this release: nothing follows from this table",
         ],
     );
@@ -253,7 +324,7 @@ fn the_rules_of_the_model_hold_here_too() {
         &[
             "3:9: error: ::ffff:192.0.2.1: an IPv4-mapped IPv6 address must not appear on the wire; use the IPv4 address",
             "8:12: error: real server 224.0.0.1:80 is a multicast address: use the unicast address of one machine",
-            "8:37: error: real server 10.0.0.1:80 already exists in TCP 192.0.2.1:80",
+            "8:37: error: real server 10.0.0.1:80 already exists in TCP 192.0.2.1:80: keep one",
             "8:49: error: real server 10.0.0.2:8080: direct routing cannot change the port; use port 80",
             "14:10: error: a tunnel of type \"gue\" needs its UDP port: { type = \"gue\", port = 6080 }",
             "18:12: error: real server 10.0.0.4:80: local delivery is not in this release; use direct routing (-g) or a tunnel (-i)",
@@ -265,7 +336,7 @@ fn the_rules_of_the_model_hold_here_too() {
 fn a_fallback_is_no_server_of_its_service() {
     check(
         &format!("{GOOD}fallback = \"10.0.0.1\"\n"),
-        &["6:12: error: 10.0.0.1:80 is a real server of TCP 192.0.2.10:80 already"],
+        &["6:12: error: 10.0.0.1:80 is a real server of TCP 192.0.2.10:80 already: keep one"],
     );
 }
 

@@ -52,6 +52,14 @@ fn check(format: Format, name: &str) {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    let text = "\u{feff}-A -t 192.0.2.10:80 -s rr\n-a -t 192.0.2.10:80 -r 10.0.0.1:80 -g -w 1\n";
+    let imported = import(Format::IpvsadmSave, text, &Options::default(), &Hosts);
+    assert_eq!(imported.left, []);
+    assert!(imported.text.contains("servers = [\"10.0.0.1\"]"), "{}", imported.text);
+}
+
+#[test]
 fn ipvsadm_save_is_imported() {
     check(Format::IpvsadmSave, "ipvsadm-save.txt");
 }

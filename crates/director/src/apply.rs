@@ -7,15 +7,12 @@ use crate::trace::{Attribute, Began, Span, Took};
 use crate::trial::Look;
 use abi::Verdict;
 use api::{
-    Applied, ApplyRequest, Change, Changes, History, HistoryEntry, Pending, Plan, Refusal, RefusalKind,
-    RollbackRequest, Saved,
+    Applied, ApplyRequest, CONFIRM_S, Change, Changes, History, HistoryEntry, Pending, Plan, Refusal,
+    RefusalKind, RollbackRequest, Saved,
 };
 use cluster::{Cluster, Lines};
 use plan::{Model, describe, difference};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// Seconds that a confirmation may take.
-const CONFIRM_S: std::ops::RangeInclusive<u32> = 10..=86_400;
 
 /// A configuration to be applied, and where it comes from.
 struct Wanted {

@@ -14,6 +14,7 @@ use crate::messages::{Mailbox, Request};
 use abi::{CAPTURE_NO_REAL, CaptureNetwork, CaptureRecord, CaptureSettings, Limits, Verdict};
 use api::{CaptureRequest, Refusal, RefusalKind, SNAPLEN_MAX};
 use axum::body::Bytes;
+use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use kernel::{Capture, CaptureReader};
 use pcap_file::pcapng::PcapNgWriter;
@@ -67,6 +68,16 @@ impl Switch {
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
     }
+
+    /// Whether nobody captures; from here on somebody does.
+    fn claim(&self) -> bool {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return false;
+        }
+        // A word to end that came when the one before was ending already must not end this one.
+        let _ = self.end.notified().now_or_never();
+        true
+    }
 }
 
 impl Drop for Claim {
@@ -79,7 +90,7 @@ impl Director {
     /// Gives the right to capture to one client at a time.
     pub(crate) fn claim_capture(&self, request: CaptureRequest) -> Result<Claim, Refusal> {
         let settings = settings(&request)?;
-        if self.capture.busy.swap(true, Ordering::Acquire) {
+        if !self.capture.claim() {
             let text = "somebody else captures packets now, and one can at a time: wait for the end, or end it with `sluice capture --end'";
             return Err(Refusal::new(RefusalKind::Limit, text));
         }
@@ -430,5 +441,24 @@ impl File {
         let block =
             InterfaceStatisticsBlock { interface_id, timestamp: nanoseconds.rotate_left(32), options };
         self.writer.write_pcapng_block(block).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_to_end_that_came_too_late_does_not_end_the_next_capture() {
+        let switch = Switch::default();
+        assert!(switch.claim() && !switch.claim());
+        // Nobody waits for it: the capture is ending by itself.
+        switch.end.notify_one();
+        switch.busy.store(false, Ordering::Release);
+        assert!(switch.claim());
+        assert!(switch.end.notified().now_or_never().is_none());
+        // One that comes while the programs are loaded counts.
+        switch.end.notify_one();
+        assert!(switch.end.notified().now_or_never().is_some());
     }
 }

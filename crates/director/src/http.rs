@@ -244,3 +244,23 @@ async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> Refus
     let message = format!("{} does not take {method}", uri.path());
     Refused(StatusCode::METHOD_NOT_ALLOWED, Refusal::new(RefusalKind::Unsupported, message))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_path_is_in_the_documents() {
+        let page = include_str!("../../../docs/operating.md");
+        let mut paths = 0;
+        for route in include_str!("http.rs").lines().filter_map(|it| it.trim().strip_prefix(".route(\"")) {
+            let (path, rest) = route.split_once("\", ").expect("a path");
+            let method = rest.split_once('(').expect("a method").0.to_uppercase();
+            let shown = format!("`{method} {path}");
+            assert!(
+                [format!("{shown}`"), format!("{shown}?")].iter().any(|shown| page.contains(shown)),
+                "{shown}` is not in docs/operating.md"
+            );
+            paths += 1;
+        }
+        assert!(paths >= 20, "{paths} paths");
+    }
+}

@@ -8,6 +8,10 @@ use tokio::net::UnixListener;
 
 /// Who may use the socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
+/// Longest path of a socket, in bytes: `sun_path` of unix(7), less its end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// What stands behind the path of a socket until it may be used.
+const NEXT: &str = ".next";
 /// Where the locks of pin directories are; those are on a bpffs, which holds no files.
 const LOCKS: &str = "/run/sluice";
 
@@ -129,9 +133,14 @@ pub(crate) struct Socket {
 impl Socket {
     /// Listens. A file that a dead director left is replaced.
     pub(crate) fn listen(path: &Path) -> Result<(Self, UnixListener), ListenError> {
+        if path.as_os_str().len() + NEXT.len() > SOCKET_PATH_BYTES_MAX {
+            let most = SOCKET_PATH_BYTES_MAX - NEXT.len();
+            let why = io::Error::other(format!("the path of a socket has at most {most} bytes"));
+            return Err(file("listen on", path)(why));
+        }
         let lock = lock(&with_suffix(path, ".lock"))?;
         // Under another name until its mode is right, so that nobody gets in before.
-        let next = with_suffix(path, ".next");
+        let next = with_suffix(path, NEXT);
         remove_socket(&next)?;
         remove_socket(path)?;
         let listener = UnixListener::bind(&next).map_err(file("listen on", &next))?;
@@ -225,6 +234,10 @@ mod tests {
             let entries = std::fs::read_dir(directory.path()).expect("read");
             entries.map(|entry| entry.expect("entry").file_name()).collect()
         };
+        let long = directory.path().join("s".repeat(SOCKET_PATH_BYTES_MAX));
+        let error = Socket::listen(&long).expect_err("too long");
+        assert!(runtime::Chain(&error).to_string().ends_with("the path of a socket has at most 102 bytes"));
+        assert!(names().is_empty());
         let path = directory.path().join("s");
         std::fs::write(&path, "precious").expect("write");
         Socket::listen(&path).expect_err("a file is in the way");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   sluice director --interface eth0
   sluice director --interface eth0 --interface eth1 --log-format json
-  sluice director --remove          stop balancing and remove everything from the kernel")]
+  sluice director --remove     # stop balancing, take all out of the kernel")]
 pub struct Options {
     /// Interface that client packets arrive on; may be given several times, or several with commas between.
     #[arg(

@@ -244,7 +244,12 @@ fn rp_filter(facts: &Facts, tell: &mut Tell) {
             "clients from afar come by an attached interface, but the way to them is {default}, so a strict rp_filter drops what of \
              theirs is left to the host: ping, ICMP errors, other ports"
         );
-        tell(Severity::Warning, name.clone(), what, format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2"));
+        // A dot in a name, as VLAN interfaces have it, takes slashes around it.
+        let fix = match name.contains('.') {
+            true => format!("sysctl -w net/ipv4/conf/{name}/rp_filter=2"),
+            false => format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2"),
+        };
+        tell(Severity::Warning, name.clone(), what, fix);
     }
 }
 

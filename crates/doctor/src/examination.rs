@@ -92,8 +92,8 @@ impl Examination {
             Self::Neighbour => "Is there a route and a MAC address for every real server?",
             Self::Service => "Has every service a real server with work?",
             Self::Arp => {
-                "Does nobody but this machine answer for a VIP? Asks for each on the attached interfaces, by ARP and neighbour \
-                 solicitation."
+                "Does nobody but this machine answer for a VIP? Asks for each on the attached interfaces and the VLANs \
+                 above them, by ARP and neighbour solicitation."
             }
             Self::Path => {
                 "Has every real server of direct routing and tunnels the VIP? Opens each service of TCP by each server's own MAC \

@@ -58,16 +58,16 @@ pub struct Vip {
     pub address: IpAddr,
     /// Whether this machine has it.
     pub is_own: bool,
-    /// The attached interface whose network it is of, so that its clients ask for its MAC address there.
+    /// The attached interface, or the VLAN above one, whose network it is of, so that its clients ask for its MAC address there.
     pub on_link: Option<String>,
-    /// Who answers for it on the attached interfaces, this machine left out.
+    /// Who answers for it on these interfaces, this machine left out.
     pub answers: Vec<Answerer>,
 }
 
 /// Somebody who says that a VIP is his.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answerer {
-    /// On which attached interface.
+    /// On which of these interfaces.
     pub interface: String,
     /// The Ethernet address, as text.
     pub mac: String,

@@ -3,7 +3,9 @@
 use crate::mac::MacAddress;
 use crate::netlink::{Netlink, NetlinkError, failed};
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+};
 
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Interface {
     pub carrier: bool,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// Of a VLAN interface, the index of the one whose tagged frames it takes, if that is in the same namespace.
+    pub vlan_of: Option<u32>,
     /// Whether and how XDP programs are attached.
     pub xdp: Option<XdpMode>,
     /// Kernel id of the attached XDP program, if there is exactly one.
@@ -109,11 +113,18 @@ impl Interface {
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
             mtu: 0,
+            vlan_of: None,
             xdp: None,
             xdp_program_id: None,
         };
+        let (mut below, mut is_vlan, mut is_elsewhere) = (None, false, false);
         for attribute in &message.attributes {
             match attribute {
+                LinkAttribute::Link(index) => below = Some(*index),
+                LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+                LinkAttribute::LinkInfo(infos) => {
+                    is_vlan = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan)));
+                }
                 LinkAttribute::IfName(name) => interface.name.clone_from(name),
                 LinkAttribute::Address(bytes) => interface.mac = MacAddress::from_slice(bytes),
                 LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
@@ -121,6 +132,8 @@ impl Interface {
                 _ => {}
             }
         }
+        // Others are joined by an index too: to a peer, for one.
+        interface.vlan_of = below.filter(|_| is_vlan && !is_elsewhere);
         interface
     }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// The directory is not on a bpffs.
-    #[error("{} is not on a bpffs: mount one with `mount -t bpf bpf {}`", path.display(), mount_point(path))]
+    #[error("{} is not on a bpffs: {}", path.display(), mount_words(path))]
     NoBpffs {
         /// The pin directory.
         path: PathBuf,
@@ -38,12 +38,18 @@ pub enum PinError {
     },
 }
 
-/// Where to mount a bpffs for a pin directory: the usual place if it is below that, else its parent.
-fn mount_point(path: &Path) -> String {
-    if path.starts_with("/sys/fs/bpf") {
-        return "/sys/fs/bpf".to_owned();
+/// The usual place of a bpffs.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// How to come by a bpffs for a pin directory: at the usual place if it is below that, else at its parent.
+fn mount_words(path: &Path) -> String {
+    let parent = path.parent().unwrap_or(path).display();
+    match path.starts_with(BPFFS) {
+        true => format!("mount one with `mount -t bpf bpf {BPFFS}`"),
+        false => format!(
+            "mount one with `mount -t bpf bpf {parent}`, which hides what else is in {parent}, or take a directory below {BPFFS}"
+        ),
     }
-    path.parent().unwrap_or(path).display().to_string()
 }
 
 /// A pin directory.
@@ -232,9 +238,11 @@ mod tests {
         let text = error.to_string();
         assert_eq!(
             text,
-            "/proc/no/such/place is not on a bpffs: mount one with `mount -t bpf bpf /proc/no/such`"
+            "/proc/no/such/place is not on a bpffs: mount one with `mount -t bpf bpf /proc/no/such`, which hides what else is in \
+             /proc/no/such, or take a directory below /sys/fs/bpf"
         );
-        assert_eq!(mount_point(Path::new("/sys/fs/bpf/sluice")), "/sys/fs/bpf");
+        let usual = mount_words(Path::new("/sys/fs/bpf/sluice"));
+        assert_eq!(usual, "mount one with `mount -t bpf bpf /sys/fs/bpf`");
     }
 
     #[test]

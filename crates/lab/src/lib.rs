@@ -14,6 +14,8 @@
 //! Deliberately absent: the director itself. [`demo`] starts one; a test or benchmark starts what it wants in
 //! the director's namespace.
 #![forbid(unsafe_code)]
+// They panic when nobody reads any more, as in `sluice demo --headless | head`. Tests may.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod address;
 pub mod bench;

@@ -4,6 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -29,6 +30,9 @@ impl Process {
     pub fn start(name: &str, mut command: Command, log: &Path) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        // In a process group of its own, so that a terminal that is closed takes nobody along who was released, and ctrl-C reaches
+        // only this program, which ends the others.
+        command.process_group(0);
         let child = command.spawn()?;
         Ok(Self { name: name.to_owned(), log: log.to_owned(), child: Some(child) })
     }
@@ -109,6 +113,14 @@ mod tests {
 
     fn alive(pid: u32) -> bool {
         Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[test]
+    fn it_does_not_hear_what_this_programs_group_is_told() {
+        let dir = tempfile::tempdir().expect("directory");
+        let process = shell("exec sleep 60", &dir.path().join("log"));
+        let pid = Pid::from_raw(process.pid().expect("running").cast_signed());
+        assert_eq!(nix::unistd::getpgid(Some(pid)), Ok(pid));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Echo {
             let (name, stop) = (name.to_owned(), Arc::clone(&stop));
             let thread = std::thread::Builder::new().name("udp-echo".to_owned()).spawn(move || {
                 if let Err(error) = self::echo(&socket, &name, &stop) {
-                    eprintln!("{name}: the UDP echo ended: {error}");
+                    runtime::tell(format_args!("{name}: the UDP echo ended: {error}"));
                 }
             });
             echo.threads.push(thread.map_err(UdpError::Thread)?);

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::Write as _;
 
 /// Causes shown at most; a longer chain is cut with `...` (a chain that loops must not hang the program).
 const CAUSES_MAX: usize = 32;
@@ -30,10 +31,16 @@ impl fmt::Display for Chain<'_> {
 pub fn print_error(error: &(dyn Error + '_)) {
     let text = format!("error: {}", Chain(error));
     if crate::logging::is_journal() {
-        eprintln!("<3>{}", text.replace('\n', "\n<3>"));
+        tell(format_args!("<3>{}", text.replace('\n', "\n<3>")));
     } else {
-        eprintln!("{text}");
+        tell(text);
     }
+}
+
+/// Writes a line to standard error. Where that is full, or its reader has gone, nobody is left to tell, which is no failure of
+/// its own: unlike `eprintln!` this does not panic then.
+pub fn tell(text: impl fmt::Display) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 #[cfg(test)]

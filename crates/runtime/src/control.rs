@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -31,6 +32,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest answer taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Longest path of a socket, in bytes: `sun_path` of unix(7), less its end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Most characters shown of an answer that is not what it should be.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -47,6 +51,12 @@ pub enum ControlError {
     /// There is a socket, but the director behind it is gone.
     #[error("the director of {} is not running any more: start it again with `sluice director`", .0.display())]
     NobodyListens(PathBuf),
+    /// There is something else in the socket's place.
+    #[error("{} is no socket: start a director with `sluice director`, or name its socket in {SOCKET_VARIABLE}", .0.display())]
+    NoSocketThere(PathBuf),
+    /// No socket can have such a path.
+    #[error("no director listens on {}: the path of a socket has at most {SOCKET_PATH_BYTES_MAX} bytes", .0.display())]
+    LongPath(PathBuf),
     /// The socket may not be used by this user.
     #[error("no permission to use {}: run as root, or as a member of the socket's group", .0.display())]
     NotPermitted(PathBuf),
@@ -105,7 +115,7 @@ pub enum ControlError {
     #[error("cannot wait for an interruption")]
     Signals(#[source] SignalError),
     /// What came could not be handed on.
-    #[error("cannot write what the director answers")]
+    #[error("cannot take what the director answers")]
     Take(#[source] io::Error),
     /// The director refused the request as a whole.
     #[error("the director refused")]
@@ -259,11 +269,19 @@ impl Client {
         let path = self.socket.clone();
         match source.kind() {
             io::ErrorKind::NotFound => ControlError::NoSocket(path),
+            io::ErrorKind::ConnectionRefused if !is_socket(&path) => ControlError::NoSocketThere(path),
             io::ErrorKind::ConnectionRefused => ControlError::NobodyListens(path),
+            io::ErrorKind::InvalidInput if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX => {
+                ControlError::LongPath(path)
+            }
             io::ErrorKind::PermissionDenied => ControlError::NotPermitted(path),
             _ => ControlError::Connect { path, source },
         }
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// A small async runtime for one request.
@@ -404,6 +422,12 @@ mod tests {
         drop(UnixListener::bind(&stale).expect("a socket"));
         let got = Client::new(&stale).get_async::<Timeouts>("/v1/x").await;
         assert!(matches!(got, Err(ControlError::NobodyListens(path)) if path == stale));
+        let got = Client::new(folder.path()).get_async::<Timeouts>("/v1/x").await;
+        assert!(got.expect_err("a folder").to_string().contains(" is no socket: start a director with "));
+        let long = folder.path().join("s".repeat(SOCKET_PATH_BYTES_MAX));
+        let got = Client::new(long).get_async::<Timeouts>("/v1/x").await;
+        let text = got.expect_err("too long").to_string();
+        assert!(text.ends_with(": the path of a socket has at most 107 bytes"), "{text}");
         // Root may use any socket, so the error is made by hand.
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let text = Client::new(&stale).connect_error(denied).to_string();

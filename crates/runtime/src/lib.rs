@@ -15,4 +15,4 @@ pub mod privileges;
 pub mod random;
 pub mod signals;
 
-pub use chain::{Chain, print_error};
+pub use chain::{Chain, print_error, tell};

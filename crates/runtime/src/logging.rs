@@ -132,6 +132,11 @@ pub enum LoggingError {
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Whether standard error takes colours: a terminal, and nobody who said otherwise (no-color.org).
+fn wants_color() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Sets up logging for the process: level `info` unless [`FILTER_VARIABLE`] says otherwise.
 ///
 /// # Errors
@@ -144,7 +149,7 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
         .map_err(LoggingError::Filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format.resolve(std::env::var_os(STREAM_VARIABLE).as_deref()) {
-        LogFormat::Auto | LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Auto | LogFormat::Text => builder.with_ansi(wants_color()).try_init(),
         LogFormat::Journal => builder.with_ansi(false).event_format(Prioritized::default()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     }

@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long next hops are waited for.
 const NEXT_HOPS_WAIT: Duration = Duration::from_secs(3);
+/// VLAN interfaces that are asked on.
+const VLANS_MAX: usize = 256;
 /// An address far away, to find the default route by: of the benchmark network, where nobody is.
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
@@ -61,8 +63,9 @@ pub(super) async fn gather(
     let netlink = Netlink::open()?;
     let own = host::own_addresses()?;
     progress("looking at this machine");
-    let links = attached(answers, &netlink, &mut gathered).await?;
-    vips(answers, &own, &mut gathered);
+    let mut links = attached(answers, &netlink, &mut gathered).await?;
+    links.append(&mut vlans(&links, Interface::list(&netlink).await?, &mut gathered));
+    vips(answers, &own, &links, &mut gathered);
     states(answers, &mut gathered);
     this_machine(answers, &netlink, &mut gathered).await;
     if wanted.contains(&Examination::Secret) {
@@ -118,12 +121,36 @@ async fn attached(
     Ok(links)
 }
 
+/// The VLAN interfaces above these, and those above them: their clients ask for VIPs there.
+fn vlans(below: &[Interface], mut others: Vec<Interface>, gathered: &mut Gathered) -> Vec<Interface> {
+    let mut indices: BTreeSet<u32> = below.iter().map(|link| link.index).collect();
+    let mut found: Vec<Interface> = Vec::new();
+    loop {
+        let is_above = |link: &Interface| {
+            !indices.contains(&link.index) && link.vlan_of.is_some_and(|below| indices.contains(&below))
+        };
+        let (above, rest) = others.into_iter().partition::<Vec<_>, _>(is_above);
+        if above.is_empty() {
+            break;
+        }
+        indices.extend(above.iter().map(|link| link.index));
+        found.extend(above);
+        others = rest;
+    }
+    if found.len() > VLANS_MAX {
+        let why = format!("only the first {VLANS_MAX} of {} VLAN interfaces were asked on", found.len());
+        gathered.miss(Examination::Arp, why);
+        found.truncate(VLANS_MAX);
+    }
+    found
+}
+
 /// A number that a file of the kernel holds.
 fn number(path: &str) -> Option<u8> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-fn vips(answers: &Answers, own: &[OwnAddress], gathered: &mut Gathered) {
+fn vips(answers: &Answers, own: &[OwnAddress], links: &[Interface], gathered: &mut Gathered) {
     let of_services = answers.model.services().filter_map(|(id, _)| match id {
         ServiceId::Address { address, .. } => Some(*address),
         ServiceId::Fwmark { .. } => None,
@@ -131,7 +158,7 @@ fn vips(answers: &Answers, own: &[OwnAddress], gathered: &mut Gathered) {
     let of_marks = answers.model.marks().map(|mark| mark.matched.address);
     let all: BTreeSet<IpAddr> = of_services.chain(of_marks).collect();
     for address in all {
-        let is_attached = |it: &&OwnAddress| gathered.facts.attached.iter().any(|at| at.name == it.interface);
+        let is_attached = |it: &&OwnAddress| links.iter().any(|link| link.name == it.interface);
         let on_link =
             own.iter().find(|it| it.address != address && it.is_neighbour(address) && is_attached(it));
         let on_link = on_link.map(|it| it.interface.clone());

@@ -93,7 +93,8 @@ fn examine(args: &DoctorArgs) -> Result<ExitCode, DoctorError> {
     }
     let wanted = if args.only.is_empty() { Examination::ALL.to_vec() } else { args.only.clone() };
     let answers = ask(&Client::new(&args.show.socket))?;
-    let progress: fn(&str) = if args.show.json { |_| {} } else { |what| eprintln!("{what} ...") };
+    let progress: fn(&str) =
+        if args.show.json { |_| {} } else { |what| runtime::tell(format_args!("{what} ...")) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| DoctorError::Network(error.into()))?;
     let gathered = runtime.block_on(gather(&answers, &wanted, progress)).map_err(DoctorError::Network)?;

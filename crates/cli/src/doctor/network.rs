@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 
 /// How long an answer is waited for.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// Interfaces that are asked on at a time.
+const LINKS_AT_ONCE: usize = 32;
 /// Questions of one kind at a time.
 const AT_ONCE: usize = 256;
 /// Ways that are tried at most: a minute's work if nobody answers.
@@ -24,15 +26,16 @@ const NOWHERE: [&str; 4] = ["203.0.113.241", "198.51.100.241", "192.0.2.241", "1
 /// The port of the first question from nowhere.
 const NOWHERE_PORT: u16 = 40_000;
 
-/// Asks on each attached interface who has the VIPs.
+/// Asks on each of these interfaces who has the VIPs.
 pub(super) async fn owners(links: &[Interface], own: &[OwnAddress], gathered: &mut Gathered) {
-    let vips: Vec<IpAddr> = gathered.facts.vips.iter().map(|vip| vip.address).collect();
+    let vips: Arc<[IpAddr]> = gathered.facts.vips.iter().map(|vip| vip.address).collect();
     // What is joined to another interface of this machine may hear it answer.
     let mut own_macs: BTreeSet<[u8; 6]> = BTreeSet::new();
     if let Ok(netlink) = Netlink::open() {
         let all = Interface::list(&netlink).await.unwrap_or_default();
         own_macs = all.iter().filter_map(|link| link.mac).map(|mac| mac.0).collect();
     }
+    let mut asked = JoinSet::new();
     for link in links.iter().filter(|link| link.up && link.carrier) {
         let Some(mac) = link.mac else { continue };
         let link_local = own.iter().find_map(|it| match it.address {
@@ -44,19 +47,40 @@ pub(super) async fn owners(links: &[Interface], own: &[OwnAddress], gathered: &m
             gathered.miss(Examination::Arp, why);
         }
         let at = owner::Link { interface: link.index, mac: mac.0, link_local };
-        match owner::owners(at, &vips, ANSWER_WAIT).await {
-            Ok(answers) => {
-                for vip in &mut gathered.facts.vips {
-                    let macs = answers.get(&vip.address).into_iter().flatten();
-                    let others = macs.filter(|mac| !own_macs.contains(*mac)).map(|mac| Answerer {
-                        interface: link.name.clone(),
-                        mac: MacAddress(*mac).to_string(),
-                    });
-                    vip.answers.extend(others);
-                }
-            }
-            Err(error) => gathered.miss(Examination::Arp, needs(&error, &link.name)),
+        let (name, vips) = (link.name.clone(), Arc::clone(&vips));
+        asked.spawn(async move { (name, owner::owners(at, &vips, ANSWER_WAIT).await) });
+        if asked.len() >= LINKS_AT_ONCE
+            && let Some(Ok((name, answers))) = asked.join_next().await
+        {
+            take_owners(&name, answers, &own_macs, gathered);
         }
+    }
+    for (name, answers) in asked.join_all().await {
+        take_owners(&name, answers, &own_macs, gathered);
+    }
+    // Which interface answered first says nothing.
+    for vip in &mut gathered.facts.vips {
+        vip.answers.sort_by(|a, b| (&a.interface, &a.mac).cmp(&(&b.interface, &b.mac)));
+    }
+}
+
+fn take_owners(
+    link: &str,
+    answers: std::io::Result<owner::Owners>,
+    own_macs: &BTreeSet<[u8; 6]>,
+    gathered: &mut Gathered,
+) {
+    match answers {
+        Ok(answers) => {
+            for vip in &mut gathered.facts.vips {
+                let macs = answers.get(&vip.address).into_iter().flatten();
+                let others = macs
+                    .filter(|mac| !own_macs.contains(*mac))
+                    .map(|mac| Answerer { interface: link.to_owned(), mac: MacAddress(*mac).to_string() });
+                vip.answers.extend(others);
+            }
+        }
+        Err(error) => gathered.miss(Examination::Arp, needs(&error, link)),
     }
 }
 

@@ -48,6 +48,41 @@ fn who_else_answers_for_a_vip_is_found() {
 }
 
 #[test]
+fn who_else_answers_in_a_vlan_above_an_attached_interface_is_found() {
+    let Some(world) = World::start(FILE, &[]) else { return };
+    let server = &world.servers[0];
+    for netns in [&world.director, server] {
+        ip(netns, "link add link eth0 name eth0.7 type vlan id 7");
+        ip(netns, "link set eth0.7 up");
+    }
+    // Clients of this VIP are in the VLAN; a second tag is nothing else.
+    ip(&world.director, "addr add 198.51.100.2/24 dev eth0.7");
+    ip(&world.director, "link add link eth0.7 name eth0.7.8 type vlan id 8");
+    ip(&world.director, "link set eth0.7.8 up");
+    ip(server, "addr add 198.51.100.10/32 dev lo");
+    world.ipvsadm("-A -t 198.51.100.10:8080");
+    world.ipvsadm("-a -t 198.51.100.10:8080 -r 192.0.2.3 -g");
+    let nobody = "error arp 198.51.100.10: nobody answers ARP for it on eth0.7, of whose network it is";
+    world.finds("arp", &[nobody]);
+    ip(&world.director, "addr add 198.51.100.10/32 dev eth0.7");
+    world.is_healthy("arp");
+    // It keeps quiet without a tag, and answers for every address that it has in the VLAN.
+    write(server, "ipv4/conf/eth0/arp_ignore", "1");
+    write(server, "ipv4/conf/all/arp_ignore", "0");
+    world.finds(
+        "arp",
+        &[
+            "error arp 192.0.2.10: real server 192.0.2.3 (",
+            "error arp 198.51.100.10: real server 192.0.2.3 (",
+        ],
+    );
+    let (findings, _) = world.examine(&["arp"]);
+    assert!(findings.iter().all(|it| it.contains(" answers ARP for it on eth0.7: ")), "{findings:?}");
+    write(server, "ipv4/conf/all/arp_ignore", "1");
+    world.is_healthy("arp");
+}
+
+#[test]
 fn a_server_without_the_vip_the_port_or_the_tunnel_is_found() {
     let Some(mut world) = World::start(FILE, &[]) else { return };
     world.is_healthy("path");

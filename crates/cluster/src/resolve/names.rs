@@ -5,7 +5,7 @@ use crate::file::{LogicalCluster, Server, Service, Use};
 use crate::read::{At, Section, hint};
 use crate::values::{Address, Many, Name, Short};
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The names of the file.
 #[derive(Default)]
@@ -114,6 +114,22 @@ impl<'a> Resolver<'a> {
     }
 
     fn no_server(&mut self, at: &At<Name>) {
+        let name = at.value.0.as_str();
+        if let Ok(end) = name.parse::<SocketAddr>() {
+            let (address, port) = (end.ip(), end.port());
+            let message = format!(
+                "`{name}' is an address with a port: write {{ server = \"{address}\", port = {port} }}"
+            );
+            self.error(&at.span, message);
+            return;
+        }
+        if name.contains(['.', ':']) && name.chars().all(|c| c.is_ascii_hexdigit() || ".:/%".contains(c)) {
+            let message = format!(
+                "`{name}' is no address, and no server has this name: write one such as \"10.0.0.1\" or \"2001:db8::1\""
+            );
+            self.error(&at.span, message);
+            return;
+        }
         let hint = hint(
             &at.value.0,
             self.sorted_servers().iter().copied(),

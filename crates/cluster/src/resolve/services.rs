@@ -3,10 +3,10 @@
 use super::Resolver;
 use crate::file::{self, Flag, Gone, Placement, Service, Use};
 use crate::read::{At, Section, Word};
-use crate::values::{Many, Name, Network, Short};
+use crate::values::{self, Address, Many, Name, Network, Short};
 use api::{
     Admission, Change, Family, HealthSpec, HoldDown, MarkMatch, OnFailure, Passive, Persistence,
-    PolicyChoices, Ports, SchedulerFlags, ServiceId, ServiceSpec,
+    PolicyChoices, Ports, Protocol, SchedulerFlags, ServiceId, ServiceSpec,
 };
 use std::net::IpAddr;
 use std::ops::Range;
@@ -154,6 +154,7 @@ impl<'a> Resolver<'a> {
             self.error(&at.span, "`family' is for a service with a mark and without VIPs: the VIPs tell it");
         }
         let addresses: Vec<&At<_>> = vips.0.iter().collect();
+        self.warn_of_useless(service, &addresses, ports);
         match &service.mark {
             Some(mark) => {
                 for vip in &addresses {
@@ -177,6 +178,20 @@ impl<'a> Resolver<'a> {
                 let addresses: Vec<IpAddr> = addresses.iter().map(|at| at.value.0).collect();
                 self.expanded(service, &addresses, ports)
             }
+        }
+    }
+
+    /// What is taken, as by IPVS, and does nothing.
+    fn warn_of_useless(&mut self, service: &Service, vips: &[&At<Address>], ports: &At<Many<values::Ports>>) {
+        for vip in vips {
+            if let Some(what) = never_balanced(vip.value.0) {
+                self.warn(&vip.span, format!("VIP {} is {what}: no client reaches it", vip.value.0));
+            }
+        }
+        if let Some(at) = service.one_packet.as_ref().filter(|at| at.value)
+            && ports.value.values().all(|it| it.protocol != Protocol::Udp)
+        {
+            self.warn(&at.span, "`one_packet' does nothing here: no port is of UDP");
         }
     }
 
@@ -313,6 +328,17 @@ impl<'a> Resolver<'a> {
                 failed_percent: at.value.failed_percent.value.byte(),
             }),
         }
+    }
+}
+
+/// What an address is that no client can reach a service by.
+fn never_balanced(vip: IpAddr) -> Option<&'static str> {
+    match vip {
+        _ if vip.is_multicast() => Some("a multicast address"),
+        _ if vip.is_loopback() => Some("a loopback address"),
+        _ if vip.is_unspecified() => Some("no address of a machine"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        _ => None,
     }
 }
 

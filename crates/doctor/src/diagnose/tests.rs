@@ -97,6 +97,11 @@ fn each_mistake_is_one_finding_and_a_healthy_cluster_has_none() {
         facts.default_interface = Some("eth9".to_owned());
     };
     assert_eq!(after(elsewhere), [(RpFilter, false)]);
+    let mut facts = healthy();
+    elsewhere(&mut facts);
+    facts.attached[0].name = "eth0.7".to_owned();
+    let fixes: Vec<String> = diagnose(&facts, &[RpFilter]).into_iter().map(|finding| finding.fix).collect();
+    assert_eq!(fixes, ["sysctl -w net/ipv4/conf/eth0.7/rp_filter=2"]);
     for ahead in [1001, -1001] {
         assert_eq!(after(|facts| facts.servers[0].ahead_ms = Some(ahead)), [(Clock, false)]);
     }

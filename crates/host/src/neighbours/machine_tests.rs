@@ -21,7 +21,17 @@ fn path() -> Path {
 
 fn link(up: bool, mac: MacAddress, mtu: u32) -> Interface {
     let name = "eth0".to_owned();
-    Interface { index: ETH, name, mac: Some(mac), up, carrier: up, mtu, xdp: None, xdp_program_id: None }
+    Interface {
+        index: ETH,
+        name,
+        mac: Some(mac),
+        up,
+        carrier: up,
+        mtu,
+        vlan_of: None,
+        xdp: None,
+        xdp_program_id: None,
+    }
 }
 
 /// A way without limits or a source of its own.

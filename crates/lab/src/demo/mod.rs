@@ -202,7 +202,7 @@ pub fn main(options: Options) -> ExitCode {
 fn run(options: Options) -> Result<bool, DemoError> {
     if let Some(id) = &options.end {
         crate::run::end(id)?;
-        println!("ended run {id}");
+        report::print(&format!("ended run {id}\n"));
         return Ok(true);
     }
     let style = match (options.json, options.headless || !io::stdout().is_terminal()) {
@@ -230,7 +230,7 @@ fn run(options: Options) -> Result<bool, DemoError> {
     }
     let ok = played?;
     if style != Style::Json {
-        println!("{}", if ok { "every expectation held" } else { "not every expectation held" });
+        report::print(if ok { "every expectation held\n" } else { "not every expectation held\n" });
     }
     Ok(ok)
 }

@@ -58,14 +58,14 @@ impl Reporter {
     pub fn note(&self, note: &str) {
         match self.style {
             Style::Text => print(&format!("{note}\n")),
-            Style::Json => eprintln!("{note}"),
+            Style::Json => runtime::tell(note),
             Style::Silent => {}
         }
     }
 }
 
 /// A reader that went away must not stop the cleaning up, so its absence is ignored.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -79,7 +79,7 @@ pub(super) fn cpu_time() -> Result<Duration, BenchError> {
 
 /// Says on standard error what is going on.
 pub(super) fn progress(text: &str) {
-    eprintln!("bench: {text}");
+    runtime::tell(format_args!("bench: {text}"));
 }
 
 /// Checks that every pass of a case sees the original frame, does the same and counts the same.

@@ -138,7 +138,7 @@ pub fn run(options: &Options, cancel: &Cancel) -> Result<Report, UpgradeError> {
 /// A word a start, so that a long run is seen to go on.
 fn say(number: u32, report: &Report) {
     let failed: u64 = report.rows.iter().map(|row| row.failed).sum();
-    eprintln!("start {}: {failed} requests failed", number + 1);
+    runtime::tell(format_args!("start {}: {failed} requests failed", number + 1));
 }
 
 /// Packets that come before a real server's address is known are not forwarded; that is no matter of upgrades.

@@ -9,10 +9,11 @@ use crate::messages::{Mailbox, Request};
 use crate::run::AbortOnDrop;
 use crate::state::StateError;
 use api::{Refusal, RefusalKind, SyncCounts, SyncDaemon, SyncDaemons, SyncRole, SyncView};
-use connsync::{DEFAULT_PORT, Writer, read};
+use connsync::{DEFAULT_PORT, Message, ReadError, Record, Writer, read};
 use host::interface::{Interface, InterfaceError};
 use host::multicast::Group;
 use host::netlink::Netlink;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Group unless another one is asked for.
 const DEFAULT_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 81);
@@ -127,7 +129,7 @@ impl Synchronisation {
                 let (queue, messages) = mpsc::channel(QUEUE);
                 let writer = Writer::new(daemon.syncid, daemon.maxlen.unwrap_or_default());
                 let announcing = Announcing::new(writer, queue, Arc::clone(&counts));
-                (tokio::spawn(send(socket, messages, Arc::clone(&counts))), Some(announcing))
+                (tokio::spawn(send(socket, daemon.clone(), messages, Arc::clone(&counts))), Some(announcing))
             }
             SyncRole::Backup => {
                 (tokio::spawn(receive(socket, daemon.clone(), mailbox, Arc::clone(&counts))), None)
@@ -194,15 +196,11 @@ pub(crate) async fn prepare(mut daemon: SyncDaemon, mailbox: Mailbox) -> Result<
         return Err(invalid(format!("{group} is no multicast group: 224.0.0.81 is the usual one")));
     }
     let port = *daemon.port.get_or_insert(DEFAULT_PORT);
-    let ttl = *daemon.ttl.get_or_insert(1);
+    daemon.ttl.get_or_insert(1);
     let mtu = mtu_of(&daemon.interface).await?;
     let longest = longest(&daemon, mtu);
     daemon.maxlen = Some(longest);
-    let at = Group { interface: daemon.interface.clone(), address: group, port };
-    let socket = match daemon.role {
-        SyncRole::Master => at.sender(ttl),
-        SyncRole::Backup => at.receiver(),
-    };
+    let socket = open(&daemon);
     let socket = socket.map_err(|error| {
         let text = format!("no socket for {group} port {port} on {}: {error}", daemon.interface);
         Refusal::new(RefusalKind::Kernel, text)
@@ -257,53 +255,99 @@ async fn wait(daemon: SyncDaemon, mailbox: Mailbox) {
     }
 }
 
-/// Sends what is announced.
-async fn send(socket: UdpSocket, mut messages: mpsc::Receiver<Vec<u8>>, counts: Arc<Counts>) {
+/// Where the messages of a daemon go, all choices made.
+fn group_of(daemon: &SyncDaemon) -> Group {
+    Group {
+        interface: daemon.interface.clone(),
+        address: daemon.group.unwrap_or(DEFAULT_GROUP.into()),
+        port: daemon.port.unwrap_or(DEFAULT_PORT),
+    }
+}
+
+fn open(daemon: &SyncDaemon) -> io::Result<UdpSocket> {
+    match daemon.role {
+        SyncRole::Master => group_of(daemon).sender(daemon.ttl.unwrap_or(1)),
+        SyncRole::Backup => group_of(daemon).receiver(),
+    }
+}
+
+/// Sends what is announced. What cannot be sent waits; the queue fills, and no more is announced.
+async fn send(
+    mut socket: UdpSocket,
+    daemon: SyncDaemon,
+    mut messages: mpsc::Receiver<Vec<u8>>,
+    counts: Arc<Counts>,
+) {
     let mut burst = Vec::new();
     while messages.recv_many(&mut burst, BURST.0).await > 0 {
         for message in burst.drain(..) {
-            match socket.send(&message).await {
-                Ok(_) => count(&counts.messages, 1),
-                Err(error) => {
-                    count(&counts.refused, 1);
-                    tracing::debug!(%error, "flows not announced");
+            while let Err(error) = socket.send(&message).await {
+                count(&counts.refused, 1);
+                tracing::debug!(%error, "flows not announced yet");
+                tokio::time::sleep(RETRY).await;
+                if let Ok(fresh) = open(&daemon) {
+                    socket = fresh;
                 }
             }
+            count(&counts.messages, 1);
         }
         tokio::time::sleep(BURST.1).await;
     }
 }
 
 /// Receives what another director announces.
-async fn receive(socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, counts: Arc<Counts>) {
+async fn receive(mut socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, counts: Arc<Counts>) {
+    let group = group_of(&daemon);
+    let mut index = group.index().ok();
     let mut buffer = vec![0; usize::from(daemon.maxlen.unwrap_or(u16::MAX))];
     for number in (0..BURST.0).cycle() {
         // A stranger who floods the group has no more of the director than a master.
         if number == 0 {
             tokio::time::sleep(BURST.1).await;
         }
-        let length = match socket.recv(&mut buffer).await {
-            Ok(length) => length,
-            Err(error) => {
-                // An interface that goes down, and comes again.
+        let length = match timeout(RETRY, socket.recv(&mut buffer)).await {
+            Ok(Ok(length)) => length,
+            Ok(Err(error)) => {
                 tracing::debug!(%error, "nothing received");
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
-        };
-        match read(buffer.get(..length).unwrap_or_default()) {
-            Ok(message) if daemon.syncid == 0 || message.syncid == daemon.syncid => {
-                count(&counts.messages, 1);
-                count(&counts.unknown, message.skipped);
-                if mailbox.tell(Request::Synchronise(message.records)).await.is_err() {
-                    return;
+            // A quiet second: is the interface still the one that was listened to?
+            Err(_) => {
+                let now = group.index().ok();
+                if now.is_some() && now != index {
+                    if let Ok(fresh) = open(&daemon) {
+                        (socket, index) = (fresh, now);
+                    }
                 }
+                continue;
             }
-            Ok(_) => count(&counts.refused, 1),
-            Err(error) => {
-                count(&counts.refused, 1);
-                tracing::debug!(%error, "a message was refused");
-            }
+        };
+        let received = read(buffer.get(..length).unwrap_or_default());
+        if let Some(records) = accept(received, daemon.syncid, &counts)
+            && mailbox.tell(Request::Synchronise(records)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The records of a message that is for this group of directors.
+fn accept(received: Result<Message, ReadError>, syncid: u8, counts: &Counts) -> Option<Vec<Record>> {
+    match received {
+        Ok(message) if syncid == 0 || message.syncid == syncid => {
+            count(&counts.messages, 1);
+            count(&counts.unknown, message.skipped);
+            Some(message.records)
+        }
+        Ok(_) => {
+            count(&counts.refused, 1);
+            None
+        }
+        Err(error) => {
+            count(&counts.refused, 1);
+            tracing::debug!(%error, "a message was refused");
+            None
         }
     }
 }

@@ -7,7 +7,7 @@ use api::{
     SyncDaemons, SyncRole, SyncStop,
 };
 use runtime::control::{Client, ControlError};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::process::Command;
 use support::{
     Daemon, Lab, add_service, connect, echo, real, real_spec, serve_echo_at, service, verdict, wait_for,
@@ -64,8 +64,8 @@ fn asked(role: SyncRole) -> SyncDaemon {
     SyncDaemon { role, interface, syncid: 7, maxlen: None, group: None, port: None, ttl: None }
 }
 
-fn start_sync(daemon: &Daemon, role: SyncRole) {
-    let started: Result<(), _> = daemon.client.post("/v1/sync/start", &asked(role));
+fn start_sync(daemon: &Daemon, asked: &SyncDaemon) {
+    let started: Result<(), _> = daemon.client.post("/v1/sync/start", asked);
     started.unwrap_or_else(|error| panic!("{}", runtime::Chain(&error)));
 }
 
@@ -114,13 +114,13 @@ fn fail_over(lab: &Lab, first: &mut Daemon) {
     lab.client.ip("neigh flush dev eth0").expect("ask anew");
 }
 
-fn pair(service_change: &Change, spec: &RealSpec) -> (Lab, Daemon, Daemon) {
+fn pair(service_change: &Change, spec: &RealSpec, group: Option<IpAddr>) -> (Lab, Daemon, Daemon) {
     let lab = lab();
     let (first, other) = (lab.start(), start_other(&lab));
     configure(&first, service_change, spec);
     configure(&other, service_change, spec);
-    start_sync(&first, SyncRole::Master);
-    start_sync(&other, SyncRole::Backup);
+    start_sync(&first, &SyncDaemon { group, ..asked(SyncRole::Master) });
+    start_sync(&other, &SyncDaemon { group, ..asked(SyncRole::Backup) });
     (lab, first, other)
 }
 
@@ -129,7 +129,7 @@ fn connections_of_direct_routing_outlive_their_director() {
     if let Err(reason) = testkit::need_bpf() {
         testkit::skip!("{reason}");
     }
-    let (lab, mut first, other) = pair(&add_service(), &real_spec());
+    let (lab, mut first, other) = pair(&add_service(), &real_spec(), None);
     let mut streams: Vec<TcpStream> = (0..6).map(|_| connect(&lab.client)).collect();
     streams.iter_mut().for_each(|stream| echo(stream, b'a'));
     wait_until_synchronised(&first, &other, 6);
@@ -170,8 +170,8 @@ fn masqueraded_connections_outlive_their_director() {
     for daemon in [&first, &other] {
         configure(daemon, &add_service(), &spec);
     }
-    start_sync(&first, SyncRole::Master);
-    start_sync(&other, SyncRole::Backup);
+    start_sync(&first, &asked(SyncRole::Master));
+    start_sync(&other, &asked(SyncRole::Backup));
     let mut streams: Vec<TcpStream> = (0..6).map(|_| connect(&lab.client)).collect();
     streams.iter_mut().for_each(|stream| echo(stream, b'a'));
     wait_until_synchronised(&first, &other, 6);
@@ -192,7 +192,9 @@ fn a_client_keeps_its_server_by_a_template_that_was_announced() {
     let Change::AddService { service, spec } = add_service() else { panic!("a service") };
     let persistence = Some(Persistence { timeout_s: 300, mask: u32::MAX });
     let persistent = Change::AddService { service, spec: ServiceSpec { persistence, ..spec } };
-    let (lab, mut first, other) = pair(&persistent, &real_spec());
+    // By a group of IPv6 this time.
+    let group = Some("ff02::81".parse().expect("an address"));
+    let (lab, mut first, other) = pair(&persistent, &real_spec(), group);
     let mut stream = connect(&lab.client);
     echo(&mut stream, b'a');
     wait_until_synchronised(&first, &other, 2);
@@ -221,6 +223,42 @@ fn refusal(result: Result<(), ControlError>) -> RefusalKind {
 }
 
 #[test]
+fn a_backup_hears_an_interface_that_was_made_anew() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let lab = lab();
+    let other = &lab.servers[OTHER];
+    let make = || {
+        lab.director.veth("sync0", other, "sync0").expect("a link");
+        lab.director.ip("addr add 198.51.100.1/24 dev sync0").expect("an address");
+        other.ip("addr add 198.51.100.2/24 dev sync0").expect("an address");
+    };
+    make();
+    let (first, other_daemon) = (lab.start(), start_other(&lab));
+    for daemon in [&first, &other_daemon] {
+        configure(daemon, &add_service(), &real_spec());
+    }
+    let by = |role| SyncDaemon { interface: "sync0".to_owned(), ..asked(role) };
+    start_sync(&first, &by(SyncRole::Master));
+    start_sync(&other_daemon, &by(SyncRole::Backup));
+    let mut streams = vec![connect(&lab.client)];
+    wait_until_synchronised(&first, &other_daemon, 1);
+    lab.director.ip("link del sync0").expect("both ends go");
+    // What is announced now waits.
+    streams.push(connect(&lab.client));
+    wait_for("the master to notice", || (counts(&first, SyncRole::Master).refused > 0).then_some(()));
+    make();
+    // A message may go before the backup listens again; later ones do not.
+    wait_for("a flow after it", || {
+        streams.push(connect(&lab.client));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        (flows(&other_daemon).len() >= 2).then_some(())
+    });
+    end(&lab, [first, other_daemon]);
+}
+
+#[test]
 fn daemons_are_started_once_and_go_on_after_a_kill() {
     if let Err(reason) = testkit::need_bpf() {
         testkit::skip!("{reason}");
@@ -231,7 +269,7 @@ fn daemons_are_started_once_and_go_on_after_a_kill() {
     let missing = SyncDaemon { interface: "eth7".to_owned(), ..asked(SyncRole::Master) };
     assert_eq!(post(&daemon, &missing), RefusalKind::NoSuchInterface);
     for role in [SyncRole::Backup, SyncRole::Master] {
-        start_sync(&daemon, role);
+        start_sync(&daemon, &asked(role));
         assert_eq!(post(&daemon, &asked(role)), RefusalKind::DaemonRuns);
     }
     daemon.signal(nix::sys::signal::Signal::SIGKILL);

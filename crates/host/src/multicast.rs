@@ -77,7 +77,11 @@ impl Group {
         Ok(socket)
     }
 
-    fn index(&self) -> io::Result<u32> {
+    /// Index of the interface now: another one when it was deleted and made anew, which leaves a socket deaf.
+    ///
+    /// # Errors
+    /// There is no such interface (`ENODEV`).
+    pub fn index(&self) -> io::Result<u32> {
         nix::net::if_::if_nametoindex(self.interface.as_str())
             .map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))
     }

@@ -7,15 +7,12 @@ mod world;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use world::World;
 
 const VIP: &str = "207.175.44.110:8080";
 const VIP_V6: &str = "[2001:db8:44::110]:8080";
-/// Set in the virtual machine.
-const IN_VM: &str = "SLUICE_SELFTEST_IN_VM";
 /// How long an exchange may take. The first SYN may come before the real server's address is known.
 const EXCHANGE_MAX: Duration = Duration::from_secs(20);
 /// The self-test sends 32 bytes; these fill many segments as well.
@@ -158,7 +155,7 @@ fn masquerading_carries_bytes_both_ways() {
 
 #[test]
 fn every_method_works_on_debians_kernel() {
-    if std::env::var_os(IN_VM).is_some() {
+    if testkit::vm::is_inside() {
         direct_routing();
         masquerading();
         tunnels();
@@ -167,16 +164,7 @@ fn every_method_works_on_debians_kernel() {
     if !can_run() {
         return;
     }
-    let vm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/vm");
-    let ready = Command::new(&vm).arg("setup").output().expect("tools/vm");
-    if !ready.status.success() {
-        testkit::skip!("{}", String::from_utf8_lossy(&ready.stderr).trim());
+    if let Err(reason) = testkit::vm::play("every_method_works_on_debians_kernel") {
+        testkit::skip!("{reason}");
     }
-    let mut command = Command::new(vm);
-    command.args(["run", "--timeout", "480", "--mem", "1024", "--env", &format!("{IN_VM}=1"), "--"]);
-    command.arg(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "every_method_works_on_debians_kernel", "--nocapture"]);
-    let done = command.output().expect("tools/vm");
-    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(done.status.success() && said.contains("1 passed"), "in the virtual machine:\n{said}");
 }

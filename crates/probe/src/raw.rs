@@ -11,6 +11,7 @@ use std::mem::size_of;
 pub(crate) mod bpf {
     use socket2::SockFilter;
 
+    const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;
     const LOAD_BYTE: u16 = 0x30;
     const LOAD_HALF_AFTER_HEADER: u16 = 0x48;
@@ -22,6 +23,8 @@ pub(crate) mod bpf {
 
     /// Whom the packet came to (linux/filter.h, SKF_AD_PKTTYPE).
     pub(crate) const PACKET_TYPE: SockFilter = SockFilter::new(LOAD_BYTE, 0, 0, 0xffff_f000 + 4);
+    /// Index of the interface that it came up by: of a VLAN above the one whose wire it came by, that of the VLAN (SKF_AD_IFINDEX).
+    pub(crate) const INTERFACE: SockFilter = SockFilter::new(LOAD_WORD, 0, 0, 0xffff_f000 + 8);
     /// To this machine's own MAC address (linux/if_packet.h, PACKET_HOST).
     pub(crate) const TO_US: u32 = 0;
 

@@ -11,6 +11,7 @@ pub mod scenario;
 pub mod skip;
 pub mod strict;
 pub mod syns;
+pub mod vm;
 
 pub use case::Case;
 pub use frames::Frames;

@@ -12,6 +12,9 @@ use crate::show::write_out;
 use api::{Changes, Services, Status};
 use doctor::{Examination, Finding, Missed, Severity, diagnose};
 use gather::{Answers, Gathered, gather};
+use host::Interface;
+use host::interface::InterfaceError;
+use host::netlink::Netlink;
 use runtime::control::{Client, ControlError};
 use std::fmt::Write as _;
 use std::io;
@@ -97,6 +100,9 @@ fn examine(args: &DoctorArgs) -> Result<ExitCode, DoctorError> {
         if args.show.json { |_| {} } else { |what| runtime::tell(format_args!("{what} ...")) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| DoctorError::Network(error.into()))?;
+    if !runtime.block_on(is_here(&answers.status)) {
+        return Err(DoctorError::Elsewhere { pid: answers.status.pid });
+    }
     let gathered = runtime.block_on(gather(&answers, &wanted, progress)).map_err(DoctorError::Network)?;
     let Gathered { facts, mut missed } = gathered;
     missed.retain(|it| wanted.contains(&it.examination));
@@ -118,12 +124,6 @@ fn examine(args: &DoctorArgs) -> Result<ExitCode, DoctorError> {
 /// Asks the director for all that it knows.
 fn ask(client: &Client) -> Result<Answers, DoctorError> {
     let status: Status = client.get("/v1/status").map_err(DoctorError::Ask)?;
-    let pid = status.pid;
-    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    // Who may not read the link may not ask anybody on the network either, and is told so there.
-    if namespace(&pid.to_string()).is_some_and(|theirs| Some(theirs) != namespace("self")) {
-        return Err(DoctorError::Elsewhere { pid });
-    }
     let services: Services = client.get("/v1/services").map_err(DoctorError::Ask)?;
     let declared: Changes = client.get("/v1/declared").map_err(DoctorError::Ask)?;
     // Whatever limits the director has, it took this.
@@ -132,6 +132,23 @@ fn ask(client: &Client) -> Result<Answers, DoctorError> {
     let applied = declared.changes.iter().try_for_each(|change| model.apply(change));
     applied.map_err(|refusal| DoctorError::Configuration(refusal.message))?;
     Ok(Answers { status, services, model })
+}
+
+/// Whether the director is in this network namespace. Who may not look where it is can tell by its interfaces.
+async fn is_here(status: &Status) -> bool {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    if let Some(theirs) = namespace(&status.pid.to_string()) {
+        return Some(theirs) == namespace("self");
+    }
+    let Ok(netlink) = Netlink::open() else { return true };
+    for it in &status.interfaces {
+        match Interface::by_index(&netlink, it.index).await {
+            Ok(found) if found.name == it.name => {}
+            Ok(_) | Err(InterfaceError::NoSuchIndex { .. }) => return false,
+            Err(_) => {}
+        }
+    }
+    true
 }
 
 fn list(json: bool) -> String {

@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 use testkit::NetNs;
 
 pub const PORT: u16 = 8080;
-const WAIT: Duration = Duration::from_secs(20);
+/// How long anything is waited for; where the machine is emulated, ten times as long.
+fn wait_max() -> Duration {
+    Duration::from_secs(if testkit::vm::is_inside() { 200 } else { 20 })
+}
+
 /// Masqueraded servers are in a network behind the director.
 const INSIDE: u8 = 9;
 
@@ -121,7 +125,7 @@ impl World {
         }
         let child = self.director.run(move || command.spawn()).expect("inside").expect("a director");
         self.daemon = Some(child);
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + wait_max();
         while !self.command(&["status"]).output().expect("sluice").status.success() {
             assert!(Instant::now() < deadline, "waited in vain for the director");
             std::thread::sleep(Duration::from_millis(50));
@@ -202,7 +206,7 @@ impl World {
     }
 
     fn wait(&self, only: &str, is_right: impl Fn(&[String]) -> bool) {
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + wait_max();
         loop {
             let (findings, missed) = self.examine(&[only]);
             if is_right(&findings) && missed.is_empty() {
@@ -231,7 +235,7 @@ impl Drop for World {
         if let Some(daemon) = &mut self.daemon {
             let pid = nix::unistd::Pid::from_raw(daemon.id().cast_signed());
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            let deadline = Instant::now() + WAIT;
+            let deadline = Instant::now() + wait_max();
             while matches!(daemon.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -47,8 +47,8 @@ pub struct Link {
 /// No packet socket, mostly for want of CAP_NET_RAW; or the link is down.
 pub async fn owners(link: Link, addresses: &[IpAddr], wait: Duration) -> io::Result<Owners> {
     let sender = raw::sender()?;
-    let arp = listen(link.interface, TYPE_ARP, &arp_filter())?;
-    let nd = listen(link.interface, TYPE_IPV6, &advertisement_filter())?;
+    let arp = listen(link.interface, TYPE_ARP, &arp_filter(link.interface))?;
+    let nd = listen(link.interface, TYPE_IPV6, &advertisement_filter(link.interface))?;
     let mut owners = Owners::new();
     for _ in 0..ROUNDS {
         for some in addresses.chunks(BURST) {
@@ -95,12 +95,15 @@ async fn collect(
     Ok(answers)
 }
 
-fn arp_filter() -> [SockFilter; 4] {
-    [bpf::half(20), bpf::must_be(REPLY, 1), bpf::TAKE, bpf::LEAVE]
+/// A socket of an interface sees what comes by the VLANs above it, too; these have sockets of their own.
+fn arp_filter(interface: u32) -> [SockFilter; 6] {
+    [bpf::INTERFACE, bpf::must_be(interface, 3), bpf::half(20), bpf::must_be(REPLY, 1), bpf::TAKE, bpf::LEAVE]
 }
 
-fn advertisement_filter() -> [SockFilter; 6] {
+fn advertisement_filter(interface: u32) -> [SockFilter; 8] {
     [
+        bpf::INTERFACE,
+        bpf::must_be(interface, 5),
         bpf::byte(20),
         bpf::must_be(ICMPV6, 3),
         bpf::byte(54),

@@ -270,7 +270,8 @@ impl<'a> Resolver<'a> {
         let Err(refusal) = self.model.apply(change) else { return true };
         // What does not fit any more is said once, not of all the rest of the file.
         let is_limit = refusal.kind == RefusalKind::Limit;
-        if !self.is_told(span) && !(is_limit && std::mem::replace(&mut self.is_full, true)) {
+        let is_told = self.is_told(span) || is_limit && std::mem::replace(&mut self.is_full, true);
+        if !is_told {
             let twice = if refusal.kind == RefusalKind::RealExists { ": keep one" } else { "" };
             self.error(span, refusal.message + twice);
         }

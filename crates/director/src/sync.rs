@@ -315,10 +315,11 @@ async fn receive(mut socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, co
             // A quiet second: is the interface still the one that was listened to?
             Err(_) => {
                 let now = group.index().ok();
-                if now.is_some() && now != index {
-                    if let Ok(fresh) = open(&daemon) {
-                        (socket, index) = (fresh, now);
-                    }
+                if now.is_some()
+                    && now != index
+                    && let Ok(fresh) = open(&daemon)
+                {
+                    (socket, index) = (fresh, now);
                 }
                 continue;
             }

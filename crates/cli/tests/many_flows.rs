@@ -257,5 +257,9 @@ fn many_flows_are_listed_and_counted_piece_by_piece_while_others_are_answered() 
             lines += 1;
         });
         assert_eq!(lines, flows);
+        // The classic listing, which keeps all of them until it prints.
+        let mut lines = 0;
+        world.measure(&["ipvsadm", "-L", "-n", "-c"], |line| lines += u32::from(line.starts_with("TCP ")));
+        assert_eq!(lines, flows);
     }
 }

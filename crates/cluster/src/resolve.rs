@@ -269,9 +269,8 @@ impl<'a> Resolver<'a> {
     fn apply(&mut self, change: &Change, span: &Range<usize>) -> bool {
         let Err(refusal) = self.model.apply(change) else { return true };
         // What does not fit any more is said once, not of all the rest of the file.
-        let is_limit = refusal.kind == RefusalKind::Limit;
-        let is_told = self.is_told(span) || is_limit && std::mem::replace(&mut self.is_full, true);
-        if !is_told {
+        let is_known = refusal.kind == RefusalKind::Limit && std::mem::replace(&mut self.is_full, true);
+        if !is_known && !self.is_told(span) {
             let twice = if refusal.kind == RefusalKind::RealExists { ": keep one" } else { "" };
             self.error(span, refusal.message + twice);
         }

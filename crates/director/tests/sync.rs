@@ -223,6 +223,38 @@ fn refusal(result: Result<(), ControlError>) -> RefusalKind {
 }
 
 #[test]
+fn two_directors_that_are_master_and_backup_at_once_need_no_change_of_roles() {
+    if let Err(reason) = testkit::need_bpf() {
+        testkit::skip!("{reason}");
+    }
+    let (lab, mut first, other) = pair(&add_service(), &real_spec(), None);
+    start_sync(&first, &asked(SyncRole::Backup));
+    start_sync(&other, &asked(SyncRole::Master));
+    let mut streams: Vec<TcpStream> = (0..4).map(|_| connect(&lab.client)).collect();
+    streams.iter_mut().for_each(|stream| echo(stream, b'a'));
+    wait_until_synchronised(&first, &other, 4);
+    // A few passes of the sweep: what was received is not sent back.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(counts(&other, SyncRole::Master).records, 0);
+    assert_eq!(counts(&first, SyncRole::Backup).records, 0);
+    fail_over(&lab, &mut first);
+    streams.iter_mut().for_each(|stream| echo(stream, b'b'));
+    // The first one comes back, without the VIP, and learns what begins now.
+    let first = lab.start();
+    wait_for("its next hops", || {
+        let services: api::Services = first.get("/v1/services");
+        services.services[0].reals.iter().all(|real| real.neighbour.is_some()).then_some(())
+    });
+    let mut late = connect(&lab.client);
+    echo(&mut late, b'c');
+    let client = late.local_addr().expect("an address");
+    wait_for("the new flow on the first director", || {
+        flows(&first).iter().any(|flow| flow.client == client).then_some(())
+    });
+    end(&lab, [first, other]);
+}
+
+#[test]
 fn a_backup_hears_an_interface_that_was_made_anew() {
     if let Err(reason) = testkit::need_bpf() {
         testkit::skip!("{reason}");

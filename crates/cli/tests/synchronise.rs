@@ -110,10 +110,15 @@ fn ipvs_takes_over_what_sluice_announces(world: &World, kernel: &Kernel) {
     kernel.ipvsadm("--start-daemon backup --mcast-interface veth31 --syncid 5");
     world.sluice(&format!("ipvsadm -A -t {VIP} -s rr -p 300"));
     world.sluice(&format!("ipvsadm -a -t {VIP} -r {REAL} -g"));
+    // Its backup asks for everything, by a message that IPVS has to pass over.
+    world.sluice("ipvsadm --start-daemon backup --mcast-interface veth13 --syncid 5");
     world.sluice("ipvsadm --start-daemon master --mcast-interface veth13 --syncid 5");
-    let shown =
-        "master sync daemon (mcast=veth13, syncid=5, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n";
-    assert_eq!(world.sluice("ipvsadm -L --daemon"), shown);
+    let shown = |role| {
+        format!(
+            "{role} sync daemon (mcast=veth13, syncid=5, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n"
+        )
+    };
+    assert_eq!(world.sluice("ipvsadm -L --daemon"), [shown("master"), shown("backup")].concat());
     serve(&world.server, "0.0.0.0:8080");
     let stream = connect(&world.client, VIP);
     let client = stream.local_addr().expect("an address").to_string();
@@ -129,6 +134,7 @@ fn ipvs_takes_over_what_sluice_announces(world: &World, kernel: &Kernel) {
     drop(stream);
     wait_for_line("the end of the connection", list, &["TCP", "FIN_WAIT", &client, VIP, REAL]);
     world.sluice("ipvsadm --stop-daemon master");
+    world.sluice("ipvsadm --stop-daemon backup");
     kernel.ipvsadm("--stop-daemon backup");
 }
 

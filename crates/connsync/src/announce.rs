@@ -82,6 +82,11 @@ impl Announcer {
         self.pass = pass.wrapping_add(1);
     }
 
+    /// Forgets what was announced: all is due again.
+    pub fn forget(&mut self) {
+        self.known = HashMap::new();
+    }
+
     /// Flows that it remembers.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -16,4 +16,4 @@ pub use message::{
     FLAG_SEQUENCES, FLAG_TEMPLATE, METHOD_DIRECT_ROUTING, METHOD_LOCAL, METHOD_TUNNEL, Message, Record,
 };
 pub use read::{ReadError, read};
-pub use write::Writer;
+pub use write::{Writer, question};

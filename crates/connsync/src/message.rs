@@ -73,3 +73,11 @@ pub struct Message {
     /// Records that could not be understood.
     pub skipped: usize,
 }
+
+impl Message {
+    /// Whether it announces nothing: a backup that has started asks for everything so. IPVS never sends one, and passes it over.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
+        self.records.is_empty() && self.skipped == 0
+    }
+}

@@ -7,6 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 /// Most records of a message: the count is a byte.
 const RECORDS_MAX: u8 = u8::MAX;
 
+/// The message of a backup of this group that asks for everything: one without records.
+#[must_use]
+pub fn question(syncid: u8) -> [u8; HEADERS.0] {
+    [0, syncid, 0, HEADERS.0 as u8, 0, 1, 0, 0]
+}
+
 /// Puts records together to datagrams of limited length.
 #[derive(Debug)]
 pub struct Writer {

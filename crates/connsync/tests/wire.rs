@@ -2,7 +2,7 @@
 
 use connsync::{
     Ends, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_SEQUENCES, METHOD_DIRECT_ROUTING, Message, ReadError, Record,
-    Writer, read,
+    Writer, question, read,
 };
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
@@ -48,6 +48,15 @@ fn a_record_is_laid_out_as_the_specification_says() {
     assert_eq!(written(&[record()]), datagram(3, 1, &RECORD));
     let message = read(&datagram(3, 1, &RECORD)).expect("a message");
     assert_eq!(message, Message { syncid: 3, records: vec![record()], skipped: 0 });
+}
+
+#[test]
+fn a_question_is_a_message_without_records() {
+    let message = read(&question(9)).expect("a message");
+    assert_eq!((message.syncid, message.is_question()), (9, true));
+    assert!(!read(&written(&[record()])).expect("a message").is_question());
+    // What IPVS makes of it: version 1, its size, no records.
+    assert_eq!(question(9), [0, 9, 0, 8, 0, 1, 0, 0]);
 }
 
 #[test]

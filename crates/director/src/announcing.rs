@@ -15,9 +15,12 @@ use forward::{sctp_state, tcp_state};
 use plan::Tables;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Everything is told at most once in this time, whoever asks.
+const AGAIN_NS: u64 = 10 * SECOND_NS;
 
 /// What a service's flows are told with.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +41,20 @@ pub(crate) struct Announcing {
     services: BTreeMap<u32, Of>,
     /// Of the tables that the services were read from.
     version: Option<u64>,
+    /// A backup has asked for everything.
+    asked: Arc<AtomicBool>,
+    /// When it may be told everything again.
+    again_from_ns: u64,
 }
 
 impl Announcing {
     /// With messages put together by this writer, which go into this queue.
-    pub(crate) fn new(writer: Writer, queue: mpsc::Sender<Vec<u8>>, counts: Arc<Counts>) -> Self {
+    pub(crate) fn new(
+        writer: Writer,
+        queue: mpsc::Sender<Vec<u8>>,
+        counts: Arc<Counts>,
+        asked: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             announcer: Announcer::default(),
             writer,
@@ -50,11 +62,17 @@ impl Announcing {
             counts,
             services: BTreeMap::new(),
             version: None,
+            asked,
+            again_from_ns: 0,
         }
     }
 
     /// A slice of the sweep begins, with tables of this version.
-    pub(crate) fn begin(&mut self, tables: &Tables, version: u64) {
+    pub(crate) fn begin(&mut self, tables: &Tables, version: u64, now_ns: u64) {
+        if now_ns >= self.again_from_ns && self.asked.swap(false, Ordering::Relaxed) {
+            self.again_from_ns = now_ns.saturating_add(AGAIN_NS);
+            self.announcer.forget();
+        }
         if self.version == Some(version) {
             return;
         }

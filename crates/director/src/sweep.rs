@@ -88,7 +88,7 @@ impl Sweep {
             self.controls.set_services(tables.services.values());
         }
         if let Some(announcing) = &mut self.announcing {
-            announcing.begin(tables, version);
+            announcing.begin(tables, version, now_ns);
         }
         let done = self.go_on(maps, tables, now_ns, deleted);
         if let Some(announcing) = &mut self.announcing {

@@ -59,7 +59,8 @@ fn announcing(datapath: &Datapath, count: u32) -> (u64, u64, u64) {
     let drain = std::thread::spawn(move || while messages.blocking_recv().is_some() {});
     let counts = Arc::<Counts>::default();
     let mut sweep = Sweep::default();
-    sweep.announcing = Some(Announcing::new(Writer::new(1, 1472), queue, Arc::clone(&counts)));
+    sweep.announcing =
+        Some(Announcing::new(Writer::new(1, 1472), queue, Arc::clone(&counts), Arc::default()));
     let tables = tables();
     let mut pass = || {
         let begun = busy_ns();

@@ -9,7 +9,7 @@ use crate::messages::{Mailbox, Request};
 use crate::run::AbortOnDrop;
 use crate::state::StateError;
 use api::{Refusal, RefusalKind, SyncCounts, SyncDaemon, SyncDaemons, SyncRole, SyncView};
-use connsync::{DEFAULT_PORT, Message, ReadError, Record, Writer, read};
+use connsync::{DEFAULT_PORT, Message, ReadError, Record, Writer, question, read};
 use host::interface::{Interface, InterfaceError};
 use host::multicast::Group;
 use host::netlink::Netlink;
@@ -17,7 +17,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 pub(crate) const QUEUE: usize = 1024;
 /// Messages sent at once, and the pause then: some 100,000 flows a second, which a backup keeps up with.
 const BURST: (usize, Duration) = (32, Duration::from_millis(10));
+/// How often a backup that starts asks for everything.
+const QUESTIONS: usize = 3;
 /// Between two tries to start what could not be started yet.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -72,8 +74,8 @@ struct Asked {
     daemon: SyncDaemon,
     running: bool,
     counts: Arc<Counts>,
-    /// Sends, receives, or waits until it can.
-    _task: AbortOnDrop,
+    /// They send and listen, receive, or wait until it can run.
+    _tasks: Vec<AbortOnDrop>,
 }
 
 /// The daemons that were asked for.
@@ -105,8 +107,8 @@ impl Synchronisation {
     /// Waits, in a task, until what was asked for before can run.
     pub(crate) fn resume(&mut self, daemon: SyncDaemon, mailbox: &Mailbox) {
         let wait = wait(daemon.clone(), mailbox.clone());
-        let task = AbortOnDrop(tokio::spawn(wait));
-        self.asked.push(Asked { daemon, running: false, counts: Arc::default(), _task: task });
+        let tasks = vec![AbortOnDrop(tokio::spawn(wait))];
+        self.asked.push(Asked { daemon, running: false, counts: Arc::default(), _tasks: tasks });
     }
 
     /// Lets a daemon run. What announces flows, for a master.
@@ -124,24 +126,29 @@ impl Synchronisation {
         self.asked.retain(|asked| asked.daemon.role != role);
         let counts = Arc::<Counts>::default();
         let Ready { daemon, socket, mailbox } = ready;
-        let (task, announcing) = match role {
+        let mut tasks = Vec::new();
+        let mut announcing = None;
+        match role {
             SyncRole::Master => {
                 let (queue, messages) = mpsc::channel(QUEUE);
                 let writer = Writer::new(daemon.syncid, daemon.maxlen.unwrap_or_default());
-                let announcing = Announcing::new(writer, queue, Arc::clone(&counts));
-                (tokio::spawn(send(socket, daemon.clone(), messages, Arc::clone(&counts))), Some(announcing))
+                let asked = Arc::<AtomicBool>::default();
+                announcing = Some(Announcing::new(writer, queue, Arc::clone(&counts), Arc::clone(&asked)));
+                tasks.push(tokio::spawn(send(socket, daemon.clone(), messages, Arc::clone(&counts))));
+                tasks.push(tokio::spawn(listen(daemon.clone(), asked)));
             }
             SyncRole::Backup => {
-                (tokio::spawn(receive(socket, daemon.clone(), mailbox, Arc::clone(&counts))), None)
+                tasks.push(tokio::spawn(receive(socket, daemon.clone(), mailbox, Arc::clone(&counts))));
             }
-        };
+        }
         tracing::info!(
             role = name(role),
             interface = daemon.interface,
             syncid = daemon.syncid,
             "synchronising"
         );
-        self.asked.push(Asked { daemon, running: true, counts, _task: AbortOnDrop(task) });
+        let tasks = tasks.into_iter().map(AbortOnDrop).collect();
+        self.asked.push(Asked { daemon, running: true, counts, _tasks: tasks });
         self.asked.sort_by_key(|asked| asked.daemon.role);
         Ok(announcing)
     }
@@ -295,36 +302,75 @@ async fn send(
     }
 }
 
-/// Receives what another director announces.
-async fn receive(mut socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, counts: Arc<Counts>) {
-    let group = group_of(&daemon);
-    let mut index = group.index().ok();
-    let mut buffer = vec![0; usize::from(daemon.maxlen.unwrap_or(u16::MAX))];
-    for number in (0..BURST.0).cycle() {
+/// Listens to a group.
+struct Ear {
+    group: Group,
+    socket: UdpSocket,
+    /// Of the interface that it listens at.
+    index: Option<u32>,
+    buffer: Vec<u8>,
+    /// Datagrams since the last pause.
+    heard: usize,
+}
+
+/// What an ear heard.
+enum Heard<'a> {
+    Datagram(&'a [u8]),
+    /// Nothing for a while.
+    Nothing,
+    /// The interface was made anew: from here on it hears again.
+    Anew,
+}
+
+impl Ear {
+    fn new(group: Group, socket: UdpSocket, longest: usize) -> Self {
+        Self { index: group.index().ok(), group, socket, buffer: vec![0; longest], heard: 0 }
+    }
+
+    async fn hear(&mut self) -> Heard<'_> {
         // A stranger who floods the group has no more of the director than a master.
-        if number == 0 {
+        self.heard += 1;
+        if self.heard.is_multiple_of(BURST.0) {
             tokio::time::sleep(BURST.1).await;
         }
-        let length = match timeout(RETRY, socket.recv(&mut buffer)).await {
-            Ok(Ok(length)) => length,
+        match timeout(RETRY, self.socket.recv(&mut self.buffer)).await {
+            Ok(Ok(length)) => Heard::Datagram(self.buffer.get(..length).unwrap_or_default()),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "nothing received");
                 tokio::time::sleep(RETRY).await;
-                continue;
+                Heard::Nothing
             }
-            // A quiet second: is the interface still the one that was listened to?
+            // A quiet second: is the interface still the one that is listened to?
             Err(_) => {
-                let now = group.index().ok();
+                let now = self.group.index().ok();
                 if now.is_some()
-                    && now != index
-                    && let Ok(fresh) = open(&daemon)
+                    && now != self.index
+                    && let Ok(fresh) = self.group.receiver()
                 {
-                    (socket, index) = (fresh, now);
+                    (self.socket, self.index) = (fresh, now);
+                    return Heard::Anew;
                 }
+                Heard::Nothing
+            }
+        }
+    }
+}
+
+/// Receives what another director announces.
+async fn receive(socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, counts: Arc<Counts>) {
+    let longest = usize::from(daemon.maxlen.unwrap_or(u16::MAX));
+    let mut ear = Ear::new(group_of(&daemon), socket, longest);
+    let ask_now = || AbortOnDrop(tokio::spawn(ask(daemon.clone())));
+    let mut _asking = ask_now();
+    loop {
+        let received = match ear.hear().await {
+            Heard::Datagram(datagram) => read(datagram),
+            Heard::Nothing => continue,
+            Heard::Anew => {
+                _asking = ask_now();
                 continue;
             }
         };
-        let received = read(buffer.get(..length).unwrap_or_default());
         if let Some(records) = accept(received, daemon.syncid, &counts)
             && mailbox.tell(Request::Synchronise(records)).await.is_err()
         {
@@ -333,13 +379,51 @@ async fn receive(mut socket: UdpSocket, daemon: SyncDaemon, mailbox: Mailbox, co
     }
 }
 
+/// Asks the masters of the group for everything, more than once: a message may be lost.
+async fn ask(daemon: SyncDaemon) {
+    for _ in 0..QUESTIONS {
+        let sent = match group_of(&daemon).sender(daemon.ttl.unwrap_or(1)) {
+            Ok(socket) => socket.send(&question(daemon.syncid)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "could not ask for everything");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Listens, for a master, whether a backup asks for everything.
+async fn listen(daemon: SyncDaemon, asked: Arc<AtomicBool>) {
+    let group = group_of(&daemon);
+    let socket = loop {
+        match group.receiver() {
+            Ok(socket) => break socket,
+            Err(_) => tokio::time::sleep(RETRY).await,
+        }
+    };
+    // Longer ones are not questions.
+    let mut ear = Ear::new(group, socket, question(0).len() + 1);
+    loop {
+        if let Heard::Datagram(datagram) = ear.hear().await
+            && let Ok(message) = read(datagram)
+            && message.is_question()
+            && [0, daemon.syncid].contains(&message.syncid)
+        {
+            asked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The records of a message that is for this group of directors.
 fn accept(received: Result<Message, ReadError>, syncid: u8, counts: &Counts) -> Option<Vec<Record>> {
     match received {
         Ok(message) if syncid == 0 || message.syncid == syncid => {
-            count(&counts.messages, 1);
+            // A question is for masters.
+            let says_something = !message.is_question();
+            count(&counts.messages, usize::from(says_something));
             count(&counts.unknown, message.skipped);
-            Some(message.records)
+            says_something.then_some(message.records)
         }
         Ok(_) => {
             count(&counts.refused, 1);

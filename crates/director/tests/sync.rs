@@ -239,18 +239,15 @@ fn two_directors_that_are_master_and_backup_at_once_need_no_change_of_roles() {
     assert_eq!(counts(&first, SyncRole::Backup).records, 0);
     fail_over(&lab, &mut first);
     streams.iter_mut().for_each(|stream| echo(stream, b'b'));
-    // The first one comes back, without the VIP, and learns what begins now.
+    // The first one comes back, without the VIP: it asks for all that there is, and learns what begins now.
     let first = lab.start();
     wait_for("its next hops", || {
         let services: api::Services = first.get("/v1/services");
         services.services[0].reals.iter().all(|real| real.neighbour.is_some()).then_some(())
     });
-    let mut late = connect(&lab.client);
-    echo(&mut late, b'c');
-    let client = late.local_addr().expect("an address");
-    wait_for("the new flow on the first director", || {
-        flows(&first).iter().any(|flow| flow.client == client).then_some(())
-    });
+    wait_until_synchronised(&other, &first, 4);
+    streams.push(connect(&lab.client));
+    wait_until_synchronised(&other, &first, 5);
     end(&lab, [first, other]);
 }
 

@@ -38,7 +38,7 @@ struct Known {
     pass: u8,
 }
 
-/// Remembers what was announced. Some 32 bytes a flow: it keeps a keyed hash of the identity, not the identity.
+/// Remembers what was announced. Of the identity it keeps a keyed hash only: 24 bytes a flow, and the free places of the hash table.
 #[derive(Debug, Default)]
 pub struct Announcer {
     hasher: RandomState,

@@ -7,9 +7,9 @@ use crate::actor::{Director, log_error};
 use crate::convert::address;
 use crate::sync::{Ready, count};
 use abi::{
-    FLOW_ASSURED, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT, FLOW_TEMPLATE, FLOW_TRANSLATED, Flow,
-    FlowKey, Load, METHOD_MASQUERADE, REAL_AVAILABLE, REAL_LOCAL, REAL_TRANSLATE_SOURCE, Real, Reply,
-    SCTP_STATES, Settings, TcpState, protocol,
+    FLOW_ASSURED, FLOW_EMBRYONIC, FLOW_INACTIVE, FLOW_KEEPS_PORT, FLOW_NO_OUTPUT, FLOW_OVERFLOW,
+    FLOW_TEMPLATE, FLOW_TRANSLATED, Flow, FlowKey, Load, METHOD_MASQUERADE, REAL_AVAILABLE, REAL_LOCAL,
+    REAL_TRANSLATE_SOURCE, Real, Reply, SCTP_STATES, Settings, TcpState, protocol,
 };
 use api::{Family, Protocol, RealId, Refusal, ServiceId, SyncRole};
 use connsync::{FLAG_INACTIVE, FLAG_MASQUERADE, FLAG_METHOD, FLAG_TEMPLATE, Record};
@@ -168,7 +168,7 @@ impl Director {
         let flow = Flow {
             expires_ns: now_ns.saturating_add(timeout_ns),
             state: u8::try_from(record.state).unwrap_or_default(),
-            flags: base.flags & !(FLOW_INACTIVE | abi::FLOW_EMBRYONIC)
+            flags: base.flags & !(FLOW_INACTIVE | FLOW_EMBRYONIC | FLOW_OVERFLOW)
                 | if is_inactive { FLOW_INACTIVE } else { 0 },
             ..base
         };

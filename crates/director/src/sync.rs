@@ -246,12 +246,14 @@ fn longest(daemon: &SyncDaemon, mtu: u32) -> u16 {
 async fn wait(daemon: SyncDaemon, mailbox: Mailbox) {
     let mut told = false;
     while !mailbox.is_closed() {
-        match prepare(daemon.clone(), mailbox.clone()).await {
-            Ok(ready) => {
-                // Ends this task when it is taken: it has nothing more to do.
-                let _ = mailbox.ask(|reply| Request::SyncStart(Box::new(ready), reply)).await;
-                return;
-            }
+        let started = match prepare(daemon.clone(), mailbox.clone()).await {
+            Ok(ready) => mailbox.ask(|reply| Request::SyncStart(Box::new(ready), reply)).await,
+            Err(refusal) => Err(refusal),
+        };
+        match started {
+            Ok(()) => return,
+            // Somebody was faster.
+            Err(refusal) if refusal.kind == RefusalKind::DaemonRuns => return,
             Err(refusal) if !told => {
                 tracing::warn!(interface = daemon.interface, error = %refusal, "cannot synchronise yet");
                 told = true;
